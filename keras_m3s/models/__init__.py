@@ -1,0 +1,1 @@
+"""The four base models of the paper, one file each."""

@@ -1,0 +1,84 @@
+"""What the four base models share: encode each modality, fuse them, add the model's own losses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+PREDICTION = "prediction"
+
+
+class BaseModel(keras.Model):
+    """A base model of the paper's section 4.2.
+
+    A subclass gives `encode` and `fuse`, and where its paper adds losses to the task's,
+    `loss_terms` and `term_weights`. All of it works with plain `fit`, and inside `WithMissing`,
+    `MetaModel` and `M3S`, which only use what any `keras.Model` has.
+
+    In training, `fuse` returns a dict: `prediction` and the tensors that `loss_terms` reads.
+    Otherwise it returns the prediction alone, so `predict` and `evaluate` see just that.
+
+    Attributes:
+        published_loss: Name of the task's loss in the published code; `compile` falls back to it.
+        uses_complement: True where the model wants, beside the holed features, what the holes
+            removed (`inputs["complement"]`), as MMIN's teacher does.
+    """
+
+    published_loss = "mean_squared_error"
+    uses_complement = False
+
+    def encode(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """One vector per modality: dict with `audio`, `vision`, `text`, each `(batch, dim)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `encode`.")
+
+    def fuse(self, encoded: Mapping[str, Any], training: bool | None = None) -> Any:
+        """Prediction from the encoded vectors; in training a dict, see the class docstring."""
+        raise NotImplementedError(f"{type(self).__name__} must define `fuse`.")
+
+    def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> Any:
+        return self.fuse(self.encode(inputs, training=training), training=training)
+
+    def loss_terms(self, x: Any, y: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Unweighted scalar loss terms beside the task's, by name; read in training only."""
+        return {}
+
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """The factor of each of `loss_terms` in the total loss."""
+        return {}
+
+    @property
+    def memories(self) -> list[keras.Variable]:
+        """Non-trainable variables that only the query pass of a meta step may write."""
+        return []
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
+        """As `keras.Model.compile`; without `loss`, the loss of the published code."""
+        super().compile(optimizer=optimizer, loss=loss or self.published_loss, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Task loss, plus in training the weighted sum of `loss_terms`."""
+        if not isinstance(y_pred, Mapping):
+            return super().compute_loss(x, y, y_pred, sample_weight, training=training)
+        loss = super().compute_loss(x, y, y_pred[PREDICTION], sample_weight, training=training)
+        terms = self.loss_terms(x, y, y_pred)
+        for name, weight in self.term_weights.items():
+            loss = loss + weight * keras.ops.cast(terms[name], loss.dtype)
+        return loss
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        if isinstance(y_pred, Mapping):
+            y_pred = y_pred[PREDICTION]
+        return super().compute_metrics(x, y, y_pred, sample_weight)

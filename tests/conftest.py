@@ -1,0 +1,56 @@
+"""Where tests find what the project does not ship: reference numbers and real data, skipped if absent."""
+
+import os
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ONCE_BACKEND = "jax"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `once` do not depend on the backend: one of the three runs carries them."""
+    if keras.backend.backend() == ONCE_BACKEND or os.environ.get("KERAS_M3S_ALL_TESTS"):
+        return
+    skip = pytest.mark.skip(reason=f"does not depend on the backend; runs with {ONCE_BACKEND}")
+    for item in items:
+        if item.get_closest_marker("once"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> pathlib.Path:
+    """Folder of reference numbers and real data; `KERAS_M3S_SHARED` or `../shared`."""
+    path = pathlib.Path(os.environ.get("KERAS_M3S_SHARED", ROOT.parent / "shared"))
+    if not path.is_dir():
+        pytest.skip("no reference data here: set KERAS_M3S_SHARED to its folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden(shared_dir: pathlib.Path) -> Callable[[str], dict[str, np.ndarray]]:
+    """Loads `reference/golden/{name}_A.npz`: weights, inputs, outputs, gradients."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(shared_dir / "reference" / "golden" / f"{name}_A.npz") as file:
+            return {key: file[key] for key in file.files}
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def mosi_dir(shared_dir: pathlib.Path) -> pathlib.Path:
+    """Folder with the small real `unaligned_50.pkl` of CMU-MOSI."""
+    path = shared_dir / "data" / "mosi"
+    if not (path / "unaligned_50.pkl").is_file():
+        pytest.skip("no real CMU-MOSI here")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    keras.utils.set_random_seed(0)
