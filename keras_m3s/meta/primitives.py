@@ -1,0 +1,39 @@
+"""What a meta step needs of a backend, chosen here and nowhere else.
+
+Each backend's file gives `gradient`, `repeat`, `sum_over_replicas`, `rows_of_this_replica`, and
+`MetaStep`, the training step of `MetaModel` as that backend's `fit` calls it.
+"""
+
+import keras
+
+from keras_m3s.meta.objective import Pass, State
+
+if keras.backend.backend() == "jax":
+    from keras_m3s.meta import jax_primitives as _backend
+elif keras.backend.backend() == "tensorflow":
+    from keras_m3s.meta import tensorflow_primitives as _backend  # type: ignore[no-redef]
+elif keras.backend.backend() == "torch":
+    from keras_m3s.meta import torch_primitives as _backend  # type: ignore[no-redef]
+else:
+    raise ImportError(
+        "keras_m3s trains on the Keras backends 'jax', 'tensorflow' and 'torch'. Received: "
+        f"{keras.backend.backend()!r}. Set the environment variable KERAS_BACKEND to one of them."
+    )
+
+MetaStep = _backend.MetaStep
+Objective = _backend.Objective
+gradient = _backend.gradient
+repeat = _backend.repeat
+rows_of_this_replica = _backend.rows_of_this_replica
+sum_over_replicas = _backend.sum_over_replicas
+
+__all__ = [
+    "MetaStep",
+    "Objective",
+    "Pass",
+    "State",
+    "gradient",
+    "repeat",
+    "rows_of_this_replica",
+    "sum_over_replicas",
+]

@@ -1,0 +1,299 @@
+"""T(X;F), the augmented missing modality transform (M3S, section 3.2).
+
+For each sample and modality a rate r ~ U(low, high) and a start are drawn; the run of
+k = floor(length * r) values from the start on is set to zero:
+
+    draws = (u_rate, u_start)            two uniforms in [0, 1): all the randomness there is
+    r     = low + (high - low) * u_rate
+    k     = floor(length * r)
+    start = floor((length - k + 1) * u_start)       uniform on 0 .. length - k
+    x[start : start + k] = 0
+
+A draw is data: `sample_draws` and `fixed_draws` make them, `apply` is a pure function of features,
+lengths and draws, and the layer `MissingModality` joins the two. With `axis="time"` the run lies on
+the true steps of a sequence, with `axis="feature"` on the last axis of an encoded vector.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_m3s.modalities import COMPLEMENT, DRAWS, MODALITIES, TEXT_BERT, length_key
+
+UNKNOWN_TOKEN = 100
+"""[UNK] in BERT's vocabularies, English and Chinese."""
+
+AXES = ("time", "feature")
+
+Rates = Mapping[str, tuple[float, float]]
+
+
+def sample_draws(batch_size: Any, modalities: int = len(MODALITIES), seed: Any = None) -> Any:
+    """Fresh draws for a batch.
+
+    Args:
+        batch_size: Number of samples, an int or a scalar tensor.
+        modalities: Number of modalities.
+        seed: As in `keras.random.uniform`: an int, a `keras.random.SeedGenerator` or `None`.
+
+    Returns:
+        Float32 tensor `(batch_size, modalities, 2)` in [0, 1): the uniforms of rate and start.
+    """
+    return keras.random.uniform((batch_size, modalities, 2), seed=seed, dtype="float32")
+
+
+def fixed_draws(size: int, modalities: int = len(MODALITIES), *, seed: int) -> np.ndarray:
+    """The same draws every time, row by row, for data whose holes must not change.
+
+    ORIG trains on them, and all methods are tested on them. Row `i` depends on `seed` and `i` only.
+
+    Args:
+        size: Number of samples in the data set.
+        modalities: Number of modalities.
+        seed: Non-negative int.
+
+    Returns:
+        Float32 array `(size, modalities, 2)` in [0, 1), to be indexed by example.
+    """
+    return np.random.default_rng(seed).random((size, modalities, 2), dtype=np.float32)
+
+
+def span(length: Any, draw: Any, rate: tuple[float, float]) -> tuple[Any, Any]:
+    """Where a hole starts and ends.
+
+    Args:
+        length: Int tensor `(batch,)`, number of true steps, or a scalar.
+        draw: Float32 tensor `(batch, 2)`, see `sample_draws`.
+        rate: `(low, high)`, the range of missing rates within [0, 1].
+
+    Returns:
+        `start` and `stop`, int32 `(batch,)`: positions start .. stop - 1 are missing,
+        stop - start = floor(length * r), and nothing is where that is 0.
+    """
+    low, high = rate
+    length = ops.cast(length, "float32")
+    count = ops.floor(length * (low + (high - low) * draw[:, 0]))
+    # Rounding in float32 may reach length - count + 1 itself, one past the last start there is.
+    start = ops.minimum(ops.floor((length - count + 1) * draw[:, 1]), length - count)
+    return ops.cast(start, "int32"), ops.cast(start + count, "int32")
+
+
+def hole(size: int, length: Any, draw: Any, rate: tuple[float, float], offset: int = 0) -> Any:
+    """Mask of the missing positions: bool tensor `(batch, size)`; see `span`."""
+    start, stop = span(length, draw, rate)
+    position = ops.arange(size, dtype="int32")[None, :] - offset
+    return ops.logical_and(position >= start[:, None], position < stop[:, None])
+
+
+def apply(inputs: Mapping[str, Any], draws: Any, missing_rate: Rates, axis: str = "time") -> Any:
+    """Cuts the holes that the draws decide; a pure function.
+
+    Args:
+        inputs: Dict of features and lengths, see `keras_m3s.modalities`. Entries that are no
+            feature of a modality pass through. A nested dict `complement` of features is kept
+            only where the holes are: X(1-m) beside X m.
+        draws: Float tensor `(batch, modalities, 2)`, in the order of `missing_rate`.
+        missing_rate: Dict modality -> `(low, high)`.
+        axis: `"time"`: holes on axis 1, on the true steps if `{modality}_length` is given.
+            `text_bert` `(batch, 3, steps)` loses tokens to [UNK] (id 100), [CLS] and [SEP] stay.
+            `"feature"`: holes on the last axis.
+
+    Returns:
+        A new dict with the same keys, shapes and dtypes; each tensor is new where it changed.
+
+    Reference: M3S, section 3.2.
+    """
+    outputs = dict(inputs)
+    complement = dict(inputs.get(COMPLEMENT) or {})
+    for column, (modality, rate) in enumerate(missing_rate.items()):
+        draw = ops.cast(draws[:, column], "float32")
+        if modality in inputs:
+            missing = _feature_hole(inputs, modality, draw, rate, axis)
+            outputs[modality] = _zero_where(missing, inputs[modality])
+        if modality in complement:
+            missing = _feature_hole({**inputs, **complement}, modality, draw, rate, axis)
+            complement[modality] = _zero_where(ops.logical_not(missing), complement[modality])
+        if modality == "text" and TEXT_BERT in inputs and axis == "time":
+            outputs[TEXT_BERT] = _hide_tokens(inputs[TEXT_BERT], draw, rate)
+    if complement:
+        outputs[COMPLEMENT] = complement
+    return outputs
+
+
+def _feature_hole(
+    inputs: Mapping[str, Any], modality: str, draw: Any, rate: tuple[float, float], axis: str
+) -> Any:
+    """Mask that broadcasts to the modality's features, True where missing."""
+    features = inputs[modality]
+    rank = len(features.shape)
+    at = 1 if axis == "time" else rank - 1
+    size = features.shape[at] or ops.shape(features)[at]
+    length = inputs.get(length_key(modality)) if axis == "time" else None
+    if length is None:
+        length = ops.broadcast_to(size, ops.shape(draw)[:1])
+    length = ops.clip(ops.cast(length, "int32"), 0, size)
+    missing = hole(size, length, draw, rate)
+    return ops.reshape(missing, (-1, *(size if i == at else 1 for i in range(1, rank))))
+
+
+def _zero_where(missing: Any, features: Any) -> Any:
+    return ops.where(missing, ops.zeros((), dtype=features.dtype), features)
+
+
+def _hide_tokens(text_bert: Any, draw: Any, rate: tuple[float, float]) -> Any:
+    """Replaces a span of token ids by [UNK]; position 0 is [CLS], the last true one is [SEP]."""
+    ids, mask, segments = text_bert[:, 0], text_bert[:, 1], text_bert[:, 2]
+    words = ops.maximum(ops.sum(ops.cast(mask, "int32"), axis=1) - 2, 0)
+    size = ids.shape[1] or ops.shape(ids)[1]
+    missing = hole(size, words, draw, rate, offset=1)
+    unknown = ops.cast(UNKNOWN_TOKEN, ids.dtype)
+    return ops.stack([ops.where(missing, unknown, ids), mask, segments], axis=1)
+
+
+@keras.saving.register_keras_serializable(package="keras_m3s")
+class MissingModality(keras.layers.Layer):
+    """Zeroes a random run in each modality of a dict, anew at each call.
+
+    In training (and where `training` is not said) fresh draws come from the layer's seed state;
+    if the inputs hold `draws`, those decide instead, in training and in evaluation alike, so that
+    fixed holes are a matter of the data. Without them evaluation leaves the inputs as they are.
+
+    Example:
+
+    >>> layer = MissingModality(missing_rate=(0.4, 0.6), seed=0)
+    >>> holed = layer({"audio": a, "vision": v, "text": t, "audio_length": n})
+
+    Args:
+        missing_rate: Range `(low, high)` within [0, 1] for every modality, or a dict
+            modality -> range; the dict's keys then are the modalities.
+        axis: `"time"` or `"feature"`, see `apply`.
+        seed: Int or `None`.
+        modalities: Names of the modalities, where `missing_rate` is one range for all.
+
+    Raises:
+        ValueError: If a rate is no range within [0, 1], a modality is missing from the inputs or
+            has too few axes, batch sizes differ, or the draws' shape does not fit.
+
+    Reference: M3S, section 3.2 and Algorithm 1, line 3.
+    """
+
+    def __init__(
+        self,
+        missing_rate: Any = (0.4, 0.6),
+        axis: str = "time",
+        seed: int | None = None,
+        modalities: Sequence[str] = MODALITIES,
+        **kwargs: Any,
+    ) -> None:
+        # Neither features nor draws may be cast on the way in: float16 cannot hold a uniform well.
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+        if axis not in AXES:
+            raise ValueError(f"`axis` must be one of {AXES}. Received: axis={axis!r}")
+        if not isinstance(missing_rate, Mapping):
+            missing_rate = dict.fromkeys(modalities, missing_rate)
+        if not missing_rate:
+            raise ValueError("`missing_rate` must name at least one modality. Received: none.")
+        self.missing_rate = {name: _rate_range(name, r) for name, r in missing_rate.items()}
+        self.axis = axis
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+        self.built = True
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in the order of the draws."""
+        return tuple(self.missing_rate)
+
+    def sample_draws(self, batch_size: Any) -> Any:
+        """Fresh draws `(batch_size, modalities, 2)` from the layer's seed state."""
+        return sample_draws(batch_size, len(self.missing_rate), self.seed_generator)
+
+    def call(self, inputs: Mapping[str, Any], training: bool | None = True) -> dict[str, Any]:
+        if not isinstance(inputs, Mapping):
+            raise ValueError(
+                f"`inputs` must be a dict with the modalities {self.modalities}. "
+                f"Received: {type(inputs).__name__}."
+            )
+        features = {name: value for name, value in inputs.items() if name != DRAWS}
+        draws = inputs.get(DRAWS)
+        if draws is None and training is False:
+            return features
+        batch_size = self._check(features)
+        if draws is None:
+            draws = self.sample_draws(batch_size)
+        elif tuple(draws.shape[1:]) != (len(self.missing_rate), 2):
+            raise ValueError(
+                f"`draws` must have shape (batch, {len(self.missing_rate)}, 2), two uniforms for "
+                f"each of {self.modalities}. Received: shape {tuple(draws.shape)}."
+            )
+        return apply(features, draws, self.missing_rate, self.axis)
+
+    def _check(self, inputs: Mapping[str, Any]) -> Any:
+        """Raises what the class docstring says; returns the batch size."""
+        tokens = self.axis == "time" and "text" in self.missing_rate and TEXT_BERT in inputs
+        absent = [m for m in self.missing_rate if m not in inputs and not (m == "text" and tokens)]
+        if absent:
+            raise ValueError(
+                f"`inputs` must hold the modalities {self.modalities}. Received: "
+                f"{tuple(inputs)}. For an absent modality pass zeros."
+            )
+        present = {m: inputs[m] for m in self.missing_rate if m in inputs}
+        least = 3 if self.axis == "time" else 2
+        wanted = "(batch, steps, ...)" if self.axis == "time" else "(batch, ..., dim)"
+        for name, value in present.items():
+            if len(value.shape) < least:
+                raise ValueError(
+                    f"With axis={self.axis!r} `{name}` must have shape {wanted}. Received: shape "
+                    f"{tuple(value.shape)}. Vectors take axis='feature'."
+                )
+        if tokens:
+            present[TEXT_BERT] = inputs[TEXT_BERT]
+            if tuple(inputs[TEXT_BERT].shape[1:2]) != (3,):
+                raise ValueError(
+                    "`text_bert` must have shape (batch, 3, steps): token ids, mask, segments. "
+                    f"Received: shape {tuple(inputs[TEXT_BERT].shape)}."
+                )
+        lengths = (length_key(m) for m in self.missing_rate)
+        counted = {**present, **{key: inputs[key] for key in lengths if key in inputs}}
+        sizes = {name: value.shape[0] for name, value in counted.items()}
+        if len({size for size in sizes.values() if size is not None}) > 1:
+            raise ValueError(f"All inputs must have the same batch size. Received: {sizes}.")
+        return ops.shape(next(iter(present.values())))[0]
+
+    def compute_output_shape(self, input_shape: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: shape for name, shape in input_shape.items() if name != DRAWS}
+
+    def save_own_variables(self, store: Any) -> None:
+        """Keeps the seed state, which Keras leaves out: a resumed run goes on to new holes."""
+        super().save_own_variables(store)
+        store["seed_state"] = ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store: Any) -> None:
+        self.seed_generator.state.assign(store["seed_state"])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "missing_rate": {name: list(rate) for name, rate in self.missing_rate.items()},
+            "axis": self.axis,
+            "seed": self.seed,
+        }
+
+
+def _rate_range(name: str, rate: Any) -> tuple[float, float]:
+    """`rate` as `(low, high)`; a single number means both."""
+    try:
+        low, high = (float(rate), float(rate)) if np.ndim(rate) == 0 else map(float, rate)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not 0 <= low <= high <= 1:
+        raise ValueError(
+            "`missing_rate` must be a range (low, high) with 0 <= low <= high <= 1. "
+            f"Received: missing_rate={rate!r} for {name!r}."
+        )
+    return low, high
