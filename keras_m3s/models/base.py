@@ -22,10 +22,14 @@ class BaseModel(keras.Model):
         published_loss: Name of the task's loss in the published code; `compile` falls back to it.
         uses_complement: True where the model wants, beside the holed features, what the holes
             removed (`inputs["complement"]`), as MMIN's teacher does.
+        monitor: The validation value by which the best epoch is chosen, never a test value.
+        monitor_mode: Whether it should be `"min"` or `"max"`.
     """
 
     published_loss = "mean_squared_error"
     uses_complement = False
+    monitor = "val_loss"
+    monitor_mode = "min"
 
     def encode(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
         """One vector per modality: dict with `audio`, `vision`, `text`, each `(batch, dim)`."""
@@ -82,3 +86,28 @@ class BaseModel(keras.Model):
         if isinstance(y_pred, Mapping):
             y_pred = y_pred[PREDICTION]
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def published_optimizer(self, learning_rate: float | None = None) -> keras.optimizers.Optimizer:
+        """The optimizer of the published training.
+
+        Args:
+            learning_rate: Of the main group; `None` for the published one.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `published_optimizer`.")
+
+    def training_callbacks(self, train_data: Any = None) -> list[keras.callbacks.Callback]:
+        """What the published training does between epochs, for `fit(callbacks=...)`.
+
+        Args:
+            train_data: What `fit` trains on, where a stage of its own needs it.
+        """
+        return []
+
+    @classmethod
+    def data_arguments(cls, labels: Any) -> dict[str, Any]:
+        """Constructor arguments that follow from the training labels `(examples,)`."""
+        return {}
+
+    def task_metrics(self) -> list[keras.metrics.Metric]:
+        """Metrics to follow while training."""
+        return [keras.metrics.MeanAbsoluteError(name="mae")]

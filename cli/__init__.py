@@ -1,0 +1,1 @@
+"""The command `keras-m3s`."""

@@ -1,0 +1,198 @@
+"""`keras-m3s`: parse, call the library, print. What takes time to import is imported in commands."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from keras_m3s.experiment import METHODS, MODELS, SITES
+
+BACKENDS = ("jax", "tensorflow", "torch")
+ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
+
+
+class Group(click.Group):
+    """Shows what went wrong as one message; with `--debug` the whole trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ERRORS as error:
+            if ctx.params.get("debug"):
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Group, context_settings={"show_default": True})
+@click.option("--backend", type=click.Choice(BACKENDS), help="Keras backend.  [default: KERAS_BACKEND]")
+@click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
+@click.version_option(package_name="keras-m3s")
+def main(backend: str | None, debug: bool) -> None:
+    """Multimodal Keras models that hold up when parts of their input are missing."""
+    del debug
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if backend:
+        os.environ["KERAS_BACKEND"] = backend
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say where data is."""
+    for option in (
+        click.option("--config", help="Which form of the data set, as its README names it."),
+        click.option(
+            "--manual-dir",
+            type=click.Path(path_type=pathlib.Path, file_okay=False),
+            help="Folder with the files that you brought yourself.",
+        ),
+        click.option(
+            "--data-dir",
+            type=click.Path(path_type=pathlib.Path, file_okay=False),
+            help="Folder of prepared data sets.  [default: TFDS_DATA_DIR or ~/tensorflow_datasets]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def load_splits(dataset: str, **where: Any) -> Any:
+    from keras_m3s import data
+
+    return data.load(dataset, **where)
+
+
+@main.command()
+@click.argument("dataset")
+@data_options
+def prepare(dataset: str, **where: Any) -> None:
+    """Turn DATASET's files into a TFDS data set that every command takes by name.
+
+    \b
+    Example:
+      keras-m3s prepare cmu_mosi --manual-dir ~/data/mosi
+    """
+    for name, split in load_splits(dataset, **where).items():
+        shapes = ", ".join(f"{k} {'x'.join(map(str, v.shape[1:]))}" for k, v in split.features.items() if v.ndim > 1)  # fmt: skip
+        click.echo(f"{name:<12}{len(split):>6} examples   {shapes}")
+
+
+@main.command()
+@click.option("--dataset", default="synthetic_msa", help="Name of a data set.")
+@click.option("--model", type=click.Choice(MODELS), default="misa")
+@click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=METHODS, help="Repeat for several.")  # fmt: skip
+@click.option("--missing-rate", type=click.FloatRange(0, 1), nargs=2, default=(0.4, 0.6), help="Lowest and highest share missing of each modality.")  # fmt: skip
+@click.option("--test-missing-rate", type=click.FloatRange(0, 1), nargs=2, help="The same in testing.  [default: as --missing-rate]")  # fmt: skip
+@click.option("--site", type=click.Choice(SITES), default="raw", help="Cut holes into sequences or encoded vectors.")  # fmt: skip
+@click.option("--seeds", type=click.IntRange(1), default=1, help="Number of seeds.")
+@click.option("--seed", "first_seed", type=click.IntRange(0), default=0, help="The first seed.")
+@click.option("--epochs", type=click.IntRange(1), help="At most.  [default: the paper's]")
+@click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without a better validation value.")  # fmt: skip
+@click.option("--batch-size", type=click.IntRange(1), help="[default: the paper's]")
+@click.option("--learning-rate", type=float, help="Outer rate beta.  [default: the paper's]")
+@click.option("--inner-learning-rate", type=float, help="Inner rate alpha.  [default: the paper's]")
+@click.option("--inner-steps", type=click.IntRange(0), help="Inner steps K.  [default: 1]")
+@click.option("--second-order", is_flag=True, help="Take the exact gradient through the inner steps.")
+@click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), default="runs", help="Folder of run directories.")  # fmt: skip
+@data_options
+def train(
+    dataset: str,
+    model: str,
+    methods: tuple[str, ...],
+    missing_rate: tuple[float, float],
+    seeds: int,
+    first_seed: int,
+    second_order: bool,
+    runs_dir: pathlib.Path,
+    config: str | None,
+    manual_dir: pathlib.Path | None,
+    data_dir: pathlib.Path | None,
+    **overrides: Any,
+) -> None:
+    """Train a model by each METHOD and print the test metrics side by side.
+
+    A run that was interrupted goes on where it was saved; a finished one is used as it is.
+
+    \b
+    Example:
+      keras-m3s train --dataset cmu_mosi --manual-dir ~/data/mosi --model misa --seeds 3
+    """
+    from keras_m3s.experiment import Experiment
+
+    overrides = {name: value for name, value in overrides.items() if value not in (None, ())}
+    if second_order:
+        overrides["first_order"] = False
+    name = dataset if config is None else f"{dataset}/{config}"
+    experiments = [
+        Experiment.of(name, model, method, missing_rate, seed=first_seed + i, **overrides)
+        for method in methods
+        for i in range(seeds)
+    ]
+    splits = load_splits(dataset, config=config, manual_dir=manual_dir, data_dir=data_dir)
+    run_and_print(experiments, splits, runs_dir)
+
+
+def run_and_print(experiments: list[Any], splits: Any, runs_dir: pathlib.Path) -> None:
+    from keras_m3s.cli.progress import Progress
+    from keras_m3s.evaluation import run_experiment
+    from keras_m3s.report import text_table
+    from keras_m3s.runs import RunDirectory
+
+    results: dict[str, list[dict[str, float]]] = {}
+    for experiment in experiments:
+        run = RunDirectory(runs_dir / experiment.key)
+        progress = Progress(experiment)
+        metrics = run_experiment(experiment, run, splits, [progress])
+        progress.close(run)
+        results.setdefault(experiment.method, []).append(metrics)
+    low, high = experiments[0].test_missing_rate
+    click.echo(f"\n{experiments[0].model} on {experiments[0].dataset}, {low:.0%} to {high:.0%} of each modality missing in the test data:\n")  # fmt: skip
+    click.echo(text_table(results))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=pathlib.Path))
+@click.option("--missing-rate", type=click.FloatRange(0, 1), nargs=2, help="[default: the run's own test rate]")  # fmt: skip
+@data_options
+def evaluate(run: pathlib.Path, missing_rate: tuple[float, float] | None, **where: Any) -> None:
+    """Test the model in directory RUN again, if wanted at another missing rate.
+
+    \b
+    Example:
+      keras-m3s evaluate runs/synthetic_msa-misa-m3s-seed0-0123456789 --missing-rate 0.6 0.8
+    """
+    from keras_m3s.evaluation import retest
+    from keras_m3s.report import text_table
+    from keras_m3s.runs import RunDirectory
+
+    directory = RunDirectory(run)
+    experiment = directory.experiment()
+    name, _, config = experiment.dataset.partition("/")
+    where["config"] = where["config"] or config or None
+    metrics = retest(directory, load_splits(name, **where)["test"], missing_rate)
+    click.echo(text_table({experiment.method: [metrics]}))
+
+
+@main.command()
+@click.option("--epochs", type=click.IntRange(1), default=30)
+@click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), default="runs/demo", help="Folder of run directories.")  # fmt: skip
+@click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), default="runs/data", help="Folder of prepared data sets.")  # fmt: skip
+def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
+    """Train MISA three ways on generated data with 40 to 60 % of each modality missing.
+
+    \b
+    Example:
+      keras-m3s demo
+    """
+    from keras_m3s.experiment import Experiment
+
+    experiments = [
+        Experiment.of("synthetic_msa", "misa", method, epochs=epochs, learning_rate=1e-3, inner_learning_rate=1e-3)  # fmt: skip
+        for method in METHODS
+    ]
+    run_and_print(experiments, load_splits("synthetic_msa", data_dir=data_dir), runs_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""One line per run, rewritten as epochs go by."""
+
+import sys
+import time
+from typing import Any
+
+import click
+import keras
+
+from keras_m3s.experiment import Experiment
+from keras_m3s.runs import RunDirectory
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows epoch, losses and the time left; without a terminal a line every tenth of the epochs."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__()
+        self.experiment = experiment
+        self.title = f"{experiment.model} {experiment.method:<8} seed {experiment.seed}"
+        self.started, self.first = time.monotonic(), 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.started, self.first = time.monotonic(), -1
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.first < 0:
+            self.first = epoch
+        total = self.experiment.epochs
+        passed = time.monotonic() - self.started
+        left = passed / (epoch + 1 - self.first) * (total - epoch - 1)
+        shown = "  ".join(f"{name} {float(logs[name]):.4f}" for name in ("loss", "val_loss"))
+        line = f"{self.title}  epoch {epoch + 1:>{len(str(total))}}/{total}  {shown}  {left:4.0f} s left"
+        if sys.stdout.isatty():
+            click.echo(f"\r\x1b[2K{line}", nl=False)
+        elif (epoch + 1) % max(1, total // 10) == 0:
+            click.echo(line)
+
+    def close(self, run: RunDirectory) -> None:
+        """The run's last line."""
+        end = "\r\x1b[2K" if sys.stdout.isatty() else ""
+        click.echo(f"{end}{self.title}  done: {run.path}")

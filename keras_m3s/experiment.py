@@ -1,0 +1,155 @@
+"""`Experiment`: everything that decides a run's numbers, and the paper's rows of it.
+
+Two runs of one `Experiment` on the same backend and machine give the same numbers; its `key` names
+the run directory.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+METHODS: tuple[str, ...] = ("orig", "spl-trn", "m3s")
+"""Section 4.4: fixed holes; fresh holes at each step; fresh holes in Algorithm 1."""
+
+MODELS: tuple[str, ...] = ("misa", "mmim", "self_mm", "mmin")
+SITES: tuple[str, ...] = ("raw", "encoded")
+
+MISSING_LEVELS: dict[str, tuple[float, float]] = {
+    "low": (0.2, 0.4),
+    "medium": (0.4, 0.6),
+    "high": (0.6, 0.8),
+}
+"""Section 5.2."""
+
+HYPERPARAMETERS: dict[str, dict[str, Any]] = {
+    # Section 4.4: {alpha, beta, batch_size}, epochs. Self-MM has one alpha per modality {A, V, L}
+    # and stops early; the patience is the published code's.
+    "misa": {"inner_learning_rate": 1e-4, "learning_rate": 1e-4, "batch_size": 128, "epochs": 500},
+    "mmim": {"inner_learning_rate": 1e-3, "learning_rate": 1e-3, "batch_size": 32, "epochs": 40},
+    "self_mm": {
+        "inner_learning_rate": {"audio": 5e-3, "vision": 5e-3, "text|bert": 5e-5, "": 1e-3},
+        "learning_rate": None,
+        "batch_size": 32,
+        "epochs": 200,
+        "patience": 8,
+    },
+    "mmin": {"inner_learning_rate": 2e-4, "learning_rate": 1e-4, "batch_size": 256, "epochs": 60},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One training run; make it with `Experiment.of`, which fills in the paper's numbers.
+
+    Attributes:
+        dataset: Name of a data set, see `keras_m3s.data`.
+        model: One of `MODELS`.
+        method: One of `METHODS`.
+        missing_rate: `(low, high)` within [0, 1], for training and validation.
+        test_missing_rate: The same for testing.
+        site: Where T works, `"raw"` or `"encoded"`.
+        seed: Initial weights, dropout, data order, and holes in training.
+        hole_seed: Holes of validation and test data, the same for all methods and seeds.
+        batch_size: Rows of a support and of a query batch, so M3S takes twice as many a step.
+        epochs: At most.
+        patience: Stop after this many epochs without a better validation value; `None`: never.
+        learning_rate: The optimizer's, beta; `None` for the model's published one.
+        inner_learning_rate: alpha, or a mapping of path patterns to alphas.
+        inner_steps: K.
+        first_order: False for the exact, second order gradient.
+        model_arguments: Arguments of the model's constructor.
+
+    Raises:
+        ValueError: If a value is not of its kind.
+    """
+
+    dataset: str
+    model: str
+    method: str
+    missing_rate: tuple[float, float]
+    test_missing_rate: tuple[float, float]
+    site: str
+    seed: int
+    hole_seed: int
+    batch_size: int
+    epochs: int
+    patience: int | None
+    learning_rate: float | None
+    inner_learning_rate: float | Mapping[str, float]
+    inner_steps: int
+    first_order: bool
+    model_arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        dataset: str,
+        model: str,
+        method: str,
+        missing_rate: tuple[float, float] = MISSING_LEVELS["medium"],
+        **overrides: Any,
+    ) -> "Experiment":
+        """An experiment with the paper's settings, but for what is given; `None` means the same."""
+        _require("model", model, MODELS)
+        values: dict[str, Any] = {
+            "test_missing_rate": missing_rate,
+            "site": "raw",
+            "seed": 0,
+            "hole_seed": 0,
+            "patience": None,
+            "inner_steps": 1,
+            "first_order": True,
+            "model_arguments": {},
+            **HYPERPARAMETERS[model],
+            **{name: value for name, value in overrides.items() if value is not None},
+        }
+        return cls(dataset=dataset, model=model, method=method, missing_rate=missing_rate, **values)
+
+    def __post_init__(self) -> None:
+        _require("model", self.model, MODELS)
+        _require("method", self.method, METHODS)
+        _require("site", self.site, SITES)
+        for name in ("missing_rate", "test_missing_rate"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high <= 1:
+                raise ValueError(
+                    f"`{name}` must be a range (low, high) with 0 <= low <= high <= 1. "
+                    f"Received: {name}=({low}, {high})."
+                )
+            object.__setattr__(self, name, (float(low), float(high)))
+        for name in ("batch_size", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1. Received: {getattr(self, name)}.")
+
+    def replace(self, **changes: Any) -> "Experiment":
+        """A copy with some values changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, ready for JSON."""
+        return dict(json.loads(json.dumps(dataclasses.asdict(self))))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Experiment":
+        """The inverse of `to_dict`."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != known:
+            raise ValueError(
+                "An experiment must have exactly the fields of this version of keras-m3s. "
+                f"Missing: {sorted(known - set(values))}; unknown: {sorted(set(values) - known)}."
+            )
+        return cls(**values)
+
+    @property
+    def key(self) -> str:
+        """Name of the run: readable, and unique to the values."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        return f"{self.dataset}-{self.model}-{self.method}-seed{self.seed}-{digest}"
+
+
+def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {allowed}. Received: {name}={value!r}.")

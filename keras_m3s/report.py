@@ -1,0 +1,76 @@
+"""Results of runs side by side, laid out as the paper's Table 2: methods down, metrics across."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+LOWER_IS_BETTER = ("mae",)
+
+TITLES = {
+    "orig": "ORIG",
+    "spl-trn": "ORIG + SPL-TRN",
+    "m3s": "ORIG + M3S",
+    "mae": "MAE",
+    "corr": "Corr",
+    "acc2_has0": "Acc-2 (has0)",
+    "acc2_non0": "Acc-2 (non0)",
+    "f1_has0": "F1 (has0)",
+    "f1_non0": "F1 (non0)",
+    "acc3": "Acc-3",
+    "acc5": "Acc-5",
+    "acc7": "Acc-7",
+    "acc": "Acc",
+    "uar": "Uar",
+    "f1": "F1-Score",
+}
+
+Results = Mapping[str, Sequence[Mapping[str, float]]]
+
+
+def comparison_rows(results: Results) -> list[list[str]]:
+    """Cells of the table: a header, a row per method, and how far the last is from the first.
+
+    Args:
+        results: Method -> metrics of each seed. With several seeds a cell is mean ± standard
+            deviation.
+    """
+    metrics = list(next(iter(results.values()))[0])
+    rows = [["Method", *(TITLES.get(m, m) for m in metrics)]]
+    for method, runs in results.items():
+        cells = [_cell([run[metric] for run in runs]) for metric in metrics]
+        rows.append([TITLES.get(method, method), *cells])
+    if len(results) > 1:
+        first, *_, last = results.values()
+        rows.append(["Δ ORIG" if "orig" in results else "Δ", *(_delta(first, last, m) for m in metrics)])
+    return rows
+
+
+def _cell(values: Sequence[float]) -> str:
+    mean = f"{statistics.fmean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"
+
+
+def _delta(
+    first: Sequence[Mapping[str, float]], last: Sequence[Mapping[str, float]], metric: str
+) -> str:
+    change = statistics.fmean(r[metric] for r in last) - statistics.fmean(r[metric] for r in first)
+    better = change < 0 if metric in LOWER_IS_BETTER else change > 0
+    return f"{'↑' if change > 0 else '↓'} {abs(change):.4f}{' *' if better else ''}"
+
+
+def text_table(results: Results) -> str:
+    """The comparison for a terminal; `*` marks a change for the better."""
+    rows = comparison_rows(results)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]  # fmt: skip
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(lines)
+
+
+def markdown_table(results: Results) -> str:
+    """The comparison as a Markdown table."""
+    header, *rows = comparison_rows(results)
+    marks = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, marks, *rows))

@@ -1,0 +1,141 @@
+"""A run directory: what is in it, and writing to it so that nothing is ever half there.
+
+    experiment.json    the `Experiment`
+    environment.json   versions, backend, fingerprints of the data
+    history.csv        a row per epoch
+    best.keras         the model of the best validation value so far
+    last.keras         the model, optimizer, seeds and memories to go on from
+    predictions.csv    id, truth, prediction on the test data
+    metrics.json       test metrics; there once the run is complete
+"""
+
+import contextlib
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from keras_m3s.experiment import Experiment
+
+PACKAGES = ("keras-m3s", "keras", "tensorflow", "jax", "torch", "tensorflow-datasets", "numpy", "scikit-learn")  # fmt: skip
+
+
+class ChangedExperimentError(ValueError):
+    """The directory holds a run of another experiment."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """Paths of a run's files, and how they are read and written.
+
+    Attributes:
+        path: The directory; made when the first file is written.
+    """
+
+    path: pathlib.Path
+
+    @property
+    def best(self) -> pathlib.Path:
+        return self.path / "best.keras"
+
+    @property
+    def last(self) -> pathlib.Path:
+        return self.path / "last.keras"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has been trained and tested."""
+        return (self.path / "metrics.json").is_file()
+
+    def experiment(self) -> Experiment:
+        """The experiment whose run this is.
+
+        Raises:
+            FileNotFoundError: If this is no run directory.
+        """
+        file = self.path / "experiment.json"
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"A run directory must hold experiment.json. Received: {self.path}, which does "
+                "not. Pass a directory that `keras-m3s train` made."
+            )
+        return Experiment.from_dict(json.loads(file.read_text()))
+
+    def start(self, experiment: Experiment) -> None:
+        """Makes the directory, or finds the same experiment's in it.
+
+        Raises:
+            ChangedExperimentError: If it holds another one's.
+        """
+        if (self.path / "experiment.json").is_file():
+            old, new = self.experiment().to_dict(), experiment.to_dict()
+            changed = {k: (old[k], new[k]) for k in new if old[k] != new[k]}
+            if changed:
+                listed = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, (a, b) in changed.items())
+                raise ChangedExperimentError(
+                    f"A run directory must keep its experiment. {self.path} differs in {listed}. "
+                    "Choose another directory, or delete this one."
+                )
+            return
+        self.write_json("experiment.json", experiment.to_dict())
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        with self.writing(name) as temporary:
+            temporary.write_text(json.dumps(values, indent=2) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        return dict(json.loads((self.path / name).read_text()))
+
+    def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        with self.writing(name) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def read_history(self) -> list[dict[str, float]]:
+        """Rows of history.csv so far, `epoch` counted from 1."""
+        file = self.path / "history.csv"
+        if not file.is_file():
+            return []
+        with file.open(newline="") as lines:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[pathlib.Path]:
+        """A temporary path that becomes `name` if all goes well, and is gone if not."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        suffix = "".join(pathlib.Path(name).suffixes)
+        handle, temporary = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=self.path)
+        os.close(handle)
+        path = pathlib.Path(temporary)
+        try:
+            yield path
+            os.replace(path, self.path / name)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def environment(backend: str, data: Mapping[str, str]) -> dict[str, Any]:
+    """Versions of what the numbers depend on.
+
+    Args:
+        backend: Name of the Keras backend.
+        data: Fingerprint of each split.
+    """
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "backend": backend,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "data": dict(data),
+    }
