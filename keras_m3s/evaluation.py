@@ -35,11 +35,11 @@ def predict(model: WithMissing, experiment: Experiment, split: Split) -> np.ndar
     return np.asarray(tester.predict(batches, verbose=0), "float64")
 
 
-def score(split: Split, predictions: np.ndarray) -> dict[str, float]:
-    """The metrics of section 4.3 that fit the split's labels."""
+def score(dataset: str, split: Split, predictions: np.ndarray) -> dict[str, float]:
+    """The metrics of section 4.3 that fit the split's labels, as the data set defines them."""
     if np.issubdtype(split.labels.dtype, np.integer):
         return classification_metrics(split.labels, predictions.argmax(-1))
-    return regression_metrics(split.labels, predictions[:, 0], dataset=split.dataset)
+    return regression_metrics(split.labels, predictions[:, 0], dataset=dataset)
 
 
 def evaluate(model: WithMissing, run: RunDirectory, split: Split) -> dict[str, float]:
@@ -50,8 +50,9 @@ def evaluate(model: WithMissing, run: RunDirectory, split: Split) -> dict[str, f
         run: Where `predictions.csv` and `metrics.json` go.
         split: Test data.
     """
-    predictions = predict(model, run.experiment(), split)
-    metrics = score(split, predictions)
+    experiment = run.experiment()
+    predictions = predict(model, experiment, split)
+    metrics = score(experiment.dataset, split, predictions)
     run.write_csv("predictions.csv", _rows(split, predictions))
     run.write_json("metrics.json", metrics)
     return metrics
@@ -80,7 +81,7 @@ def run_experiment(
     Args:
         experiment: What to run.
         run: Its directory.
-        splits: `train`, `validation` and `test`.
+        splits: `train`, `valid` and `test`.
         callbacks: As for `keras_m3s.training.train`.
 
     Returns:
@@ -110,4 +111,5 @@ def retest(
         )
     if missing_rate:
         experiment = experiment.replace(test_missing_rate=tuple(missing_rate))
-    return score(split, predict(keras.saving.load_model(run.best), experiment, split))
+    predictions = predict(keras.saving.load_model(run.best), experiment, split)
+    return score(experiment.dataset, split, predictions)

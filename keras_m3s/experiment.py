@@ -147,7 +147,8 @@ class Experiment:
         """Name of the run: readable, and unique to the values."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        return f"{self.dataset}-{self.model}-{self.method}-seed{self.seed}-{digest}"
+        name = self.dataset.replace("/", "-")
+        return f"{name}-{self.model}-{self.method}-seed{self.seed}-{digest}"
 
 
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:

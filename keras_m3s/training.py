@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from keras_m3s import models
-from keras_m3s.data import Batches, Split
+from keras_m3s.batches import Batches, SetEpoch
+from keras_m3s.data import Split
 from keras_m3s.experiment import Experiment
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
@@ -30,7 +31,7 @@ def train(
     Args:
         experiment: What to train.
         run: Where its files are.
-        splits: `train` and `validation`.
+        splits: `train` and `valid`.
         callbacks: More callbacks for `fit`, to show progress.
 
     Returns:
@@ -54,13 +55,19 @@ def train(
     procedure = model.model.training_callbacks(batches)
     keeper = Keeper(run, experiment, model.model, run.read_history()[:done])
     if done < experiment.epochs and not keeper.out_of_patience:
-        batches.epoch = done
         model.fit(
             batches,
-            validation_data=fixed_batches(experiment, splits["validation"], stream=1),
+            shuffle=False,  # of batches, by Keras, from a state that no checkpoint holds
+            validation_data=fixed_batches(experiment, splits["valid"], stream=1),
             initial_epoch=done,
             epochs=experiment.epochs,
-            callbacks=[*procedure, keeper, Replay(procedure, keeper.history), *callbacks],
+            callbacks=[
+                SetEpoch(batches),
+                *procedure,
+                keeper,
+                Replay(procedure, keeper.history),
+                *callbacks,
+            ],
             verbose=0,
         )
     return keras.saving.load_model(run.best)

@@ -1,0 +1,246 @@
+"""Data sets as arrays: by name through TFDS, or straight from a feature file.
+
+    splits = load("synthetic_msa")
+    splits = load("cmu_mosi", manual_dir="~/MOSI/Processed", config="unaligned_50")
+    splits = load("features/unaligned_50.pkl")
+
+Each gives a dict of `train`, `valid`, `test`. Batches are made by `keras_m3s.batches`. Neither
+Keras nor TensorFlow is imported here, TFDS only when it is used.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
+
+DATASETS = {"cmu_mosi": "CmuMosi", "synthetic_msa": "SyntheticMsa"}
+"""Data set -> class of its builder in `tfds_builders/{name}/{name}_dataset_builder.py`."""
+
+SPLITS = ("train", "valid", "test")
+
+_FILE_ENDINGS = (".pkl", ".pickle")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """One split in memory.
+
+    Attributes:
+        name: `train`, `valid` or `test`.
+        features: `audio`, `vision`, `text` float32 `(n, steps, dim)`; `text_bert` int32
+            `(n, 3, steps)` where there is one; `audio_length`, `vision_length`, `text_length` and
+            `index` int32 `(n,)`. `index` is the row: 0 .. n-1.
+        labels: Float32 `(n,)` for regression, int32 `(n,)` for classes.
+        ids: `n` names, `video$_$clip`.
+    """
+
+    name: str
+    features: dict[str, np.ndarray]
+    labels: np.ndarray
+    ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all it holds, hexadecimal: equal data on any machine, equal fingerprint."""
+        digest = hashlib.sha256("\n".join((self.name, *self.ids)).encode())
+        for name, array in sorted({**self.features, "label": self.labels}.items()):
+            digest.update(f"{name} {array.shape} {array.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the features and labels, to tell data apart that goes by one name."""
+        digest = hashlib.sha256()
+        for key in sorted(self.features):
+            digest.update(np.ascontiguousarray(self.features[key]).tobytes())
+        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        return digest.hexdigest()
+
+
+def load(
+    name: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    manual_dir: str | os.PathLike[str] | None = None,
+    config: str | None = None,
+) -> dict[str, Split]:
+    """Reads a data set into memory, after preparing it if need be.
+
+    Args:
+        name: One of `DATASETS`, or the path of a pickle in MMSA's schema.
+        data_dir: Where TFDS keeps prepared data sets, by default `~/tensorflow_datasets`.
+        manual_dir: Folder of the files a data set is made from.
+        config: A config of the builder; by default its first.
+
+    Returns:
+        Dict with `train`, `valid`, `test`.
+
+    Raises:
+        ValueError: unknown name or config, or the file breaks the schema.
+        FileNotFoundError: a file is not where it must be; the message says where.
+    """
+    path = pathlib.Path(name).expanduser()
+    if path.suffix in _FILE_ENDINGS:
+        return {
+            split: _as_split(split, segments.features, segments.labels, segments.ids)
+            for split, segments in _builders_module("mmsa").read(path).items()
+        }
+    builder = prepare(str(name), data_dir, manual_dir, config)
+    return {split: _read_split(builder, split) for split in SPLITS}
+
+
+def prepare(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    manual_dir: str | os.PathLike[str] | None = None,
+    config: str | None = None,
+) -> Any:
+    """Writes a data set in TFDS form, unless it is there already. No network is used.
+
+    Args: as in `load`.
+
+    Returns:
+        The TFDS builder, prepared; `builder.data_dir` is where the data lies.
+
+    Raises: as `load`.
+    """
+    if name not in DATASETS:
+        raise ValueError(
+            f"`name` must be one of the data sets {sorted(DATASETS)} or the path of a .pkl file. "
+            f"Received: {name!r}."
+        )
+    module = _builders_module(f"{name}.{name}_dataset_builder")
+    builder_class = getattr(module, DATASETS[name])
+    configs = list(builder_class.builder_configs)
+    if config is not None and config not in configs:
+        raise ValueError(f"`config` of {name} must be one of {configs}. Received: {config!r}.")
+    builder = builder_class(data_dir=_expanded(data_dir), config=config)
+    if _is_prepared(builder):
+        _check_source(builder, _expanded(manual_dir))
+        return builder
+    try:
+        _prepare(builder, _expanded(manual_dir))
+    except OSError:
+        builder = builder_class(data_dir=_expanded(data_dir), config=config)
+        if not _is_prepared(builder):  # else another process was faster
+            raise
+    return builder
+
+
+def _is_prepared(builder: Any) -> bool:
+    # `builder.is_prepared` answers the same, but warns on the way.
+    return (pathlib.Path(builder.data_dir) / "dataset_info.json").is_file()
+
+
+def _prepare(builder: Any, manual_dir: str | None) -> None:
+    import tensorflow_datasets as tfds
+
+    # TFDS prints to stdout, which belongs to the results of a command.
+    with contextlib.redirect_stdout(sys.stderr):
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(
+                manual_dir=manual_dir, compute_stats=tfds.download.ComputeStatsMode.SKIP
+            ),
+            file_format=_file_format(),
+        )
+
+
+def _file_format() -> str:
+    """ArrayRecord is written and read without TensorFlow, thirty times as fast; not on Windows."""
+    try:
+        importlib.import_module("array_record")
+    except ImportError:
+        return "tfrecord"
+    return "array_record"
+
+
+def _check_source(builder: Any, manual_dir: str | None) -> None:
+    """A prepared data set must come from the file that the caller points at."""
+    prepared = (builder.info.metadata or {}).get("source")
+    if manual_dir is None or prepared is None:
+        return
+    source = builder.source(pathlib.Path(manual_dir))
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != prepared["sha256"]:
+        raise ValueError(
+            f"{builder.data_dir} must hold what {source} holds, but was made from another "
+            f"{prepared['name']}. Received: SHA-256 {digest}, there {prepared['sha256']}. "
+            "Remove that folder to make it anew, or pass another `data_dir`."
+        )
+
+
+def _read_split(builder: Any, split: str) -> Split:
+    """Fills arrays made once, example by example, so that nothing is held twice."""
+    size = builder.info.splits[split].num_examples
+    kinds = builder.info.features
+    keys = (*MODALITIES, TEXT_BERT, *(length_key(modality) for modality in MODALITIES), "label")
+    arrays: dict[str, np.ndarray] = {}
+    ids = [""] * size
+    for example in _examples(builder, split):
+        row = int(example[INDEX])
+        ids[row] = example["id"].decode()
+        for key in keys:
+            value = np.asarray(example.get(key, ()))
+            if value.size:  # `text_bert` of width 0 stands for none
+                if key not in arrays:
+                    arrays[key] = np.zeros((size, *value.shape), dtype=kinds[key].np_dtype)
+                arrays[key][row] = value
+    if not all(ids):
+        raise ValueError(
+            f"{builder.data_dir} must hold {size} segments in {split}. Received: "
+            f"{sum(map(bool, ids))}. Remove that folder to make it anew."
+        )
+    return _as_split(split, arrays, arrays.pop("label"), ids)
+
+
+def _examples(builder: Any, split: str) -> Iterable[Mapping[str, Any]]:
+    if builder.info.file_format.value == "array_record":
+        source: Iterable[Mapping[str, Any]] = builder.as_data_source(split)
+        return source
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    # TensorFlow only reads here: it must not take the memory of a device that another backend uses.
+    for device in tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):  # in use already, by the caller's own decision
+            tf.config.experimental.set_memory_growth(device, True)
+    read = tfds.ReadConfig(try_autocache=False)
+    examples: Iterable[Mapping[str, Any]] = tfds.as_numpy(
+        builder.as_dataset(split=split, read_config=read)
+    )
+    return examples
+
+
+def _as_split(
+    name: str, features: Mapping[str, np.ndarray], labels: np.ndarray, ids: list[str]
+) -> Split:
+    index = np.arange(len(ids), dtype=np.int32)
+    return Split(name=name, features={**features, INDEX: index}, labels=labels, ids=ids)
+
+
+def _expanded(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else str(pathlib.Path(path).expanduser())
+
+
+def _builders_module(name: str) -> Any:
+    """A module of `tfds_builders`, which installs inside this package.
+
+    In a checkout it lies beside it and goes by its own name. TFDS registers a builder once, so only
+    one of the two names may be imported in a process.
+    """
+    if "tfds_builders" not in sys.modules:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("keras_m3s.tfds_builders")
+            return importlib.import_module(f"keras_m3s.tfds_builders.{name}")
+    return importlib.import_module(f"tfds_builders.{name}")

@@ -1,0 +1,137 @@
+"""What every base model must do, alone and inside M3S: one table of models times shared checks."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_m3s as m3s
+from keras_m3s.models import MISA, MMIM, MMIN, MODELS, SelfMM
+
+ROWS = 6
+SIZES = {"audio": (9, 3), "vision": (8, 4), "text": (7, 5)}
+
+SMALL = {
+    "misa": lambda **k: MISA(hidden_size=6, transformer_size=8, **k),
+    "mmim": lambda **k: MMIM(hidden_size=6, audio_hidden_size=4, vision_hidden_size=4, audio_size=4, vision_size=4, **k),
+    "self_mm": lambda **k: SelfMM(ROWS, audio_hidden_size=4, vision_hidden_size=4, audio_size=4, vision_size=4, post_fusion_size=6, post_text_size=4, post_audio_size=4, post_vision_size=4, label_bound=3.0, **k),
+    "mmin": lambda **k: MMIN(audio_size=4, vision_size=4, text_size=4, text_channels=3, classifier_layers=(5,), autoencoder_layers=(6, 4), n_blocks=2, mask_padding=True, **k),
+}  # fmt: skip
+
+pytestmark = pytest.mark.parametrize("name", SMALL)
+
+
+def batch(name, rows=ROWS, more_steps=0):
+    """Unequal lengths, zeros after them; labels of the model's kind."""
+    rng = np.random.default_rng(0)
+    x = {"index": np.arange(rows, dtype="int32")}
+    for modality, (steps, dim) in SIZES.items():
+        length = rng.integers(1, steps + 1, rows).astype("int32")
+        features = rng.normal(size=(rows, steps, dim)).astype("float32")
+        features[np.arange(steps) >= length[:, None]] = 0
+        x[modality] = np.pad(features, ((0, 0), (0, more_steps), (0, 0)))
+        x[f"{modality}_length"] = length
+    score = np.round(rng.normal(size=(rows, 1)), 1).astype("float32")
+    return x, (score[:, 0] > 0).astype("int32") if name == "mmin" else score
+
+
+def wrapped(name, site="raw", seed=0, **arguments):
+    keras.utils.set_random_seed(seed)
+    missing = m3s.MissingModality((0.3, 0.7), "time" if site == "raw" else "feature", seed=seed)
+    outer = m3s.M3S(SMALL[name](**arguments), missing, 2, 1e-3, site=site)
+    outer.compile(keras.optimizers.Adam(1e-3))
+    return outer
+
+
+def values(model):
+    return [ops.convert_to_numpy(v) for v in model.variables]
+
+
+def assert_equal(a, b):
+    for ours, theirs in zip(a, b, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_table_is_complete(name):
+    assert set(SMALL) == set(MODELS)
+
+
+def test_fit_alone_with_its_published_optimizer_and_loss(name):
+    x, y = batch(name)
+    model = SMALL[name]()
+    model.compile(model.published_optimizer(), metrics=model.task_metrics())
+    model(x, training=False)
+    before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+    history = model.fit(x, y, batch_size=3, epochs=4, validation_data=(x, y),
+                        callbacks=model.training_callbacks(), verbose=0).history  # fmt: skip
+    assert all(np.isfinite(v).all() for v in history.values())
+    assert model.monitor in history
+    assert any((a != b).any() for a, b in zip(before, map(ops.convert_to_numpy, model.trainable_variables), strict=True))  # fmt: skip
+    assert model.predict(x, verbose=0).shape == (ROWS, 4 if name == "mmin" else 1)
+
+
+@pytest.mark.parametrize("site", ["raw", "encoded"])
+def test_m3s_replays_and_goes_on_after_loading(name, site, tmp_path):
+    """Same seed, same numbers; and saved after a step and loaded, the same numbers still."""
+    x, y = batch(name)
+    outer = wrapped(name, site)
+    first = [outer.train_on_batch(x, y)]
+    path = tmp_path / "model.keras"
+    outer.save(path)
+    first.append(outer.train_on_batch(x, y))
+    assert np.isfinite(first).all()
+
+    again = wrapped(name, site)
+    second = [again.train_on_batch(x, y), again.train_on_batch(x, y)]
+    np.testing.assert_allclose(first, second, rtol=1e-6)
+    assert_equal(values(outer), values(again))
+
+    loaded = keras.saving.load_model(path)
+    loaded.train_on_batch(x, y)
+    assert_equal(values(outer.model), values(loaded.model))
+    x["draws"] = m3s.missing.fixed_draws(ROWS, seed=1)
+    assert_equal(loaded.predict(x, verbose=0), outer.predict(x, verbose=0))
+
+
+def test_batch_of_one(name):
+    x, y = batch(name, rows=1)
+    outer = wrapped(name)
+    assert np.isfinite([outer.train_on_batch(x, y), outer.train_on_batch(x, y)]).all()
+    assert all(np.isfinite(v).all() for v in values(outer))
+
+
+def test_mixed_bfloat16(name):
+    x, y = batch(name)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        outer = wrapped(name)
+        assert np.isfinite([outer.train_on_batch(x, y), outer.train_on_batch(x, y)]).all()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all(v.dtype == "float32" for v in outer.trainable_variables)
+    assert all(np.isfinite(v).all() for v in values(outer))
+
+
+def test_padding_never_matters(name):
+    (x, y), (padded, _) = batch(name), batch(name, more_steps=50)
+    model = SMALL[name]()
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0), model.predict(padded, verbose=0), atol=1e-5
+    )
+
+
+def test_what_is_missing_is_not_read(name):
+    """With everything missing in the raw input, predictions of all rows are one and the same."""
+    x, _ = batch(name)
+    for modality in SIZES:
+        x[f"{modality}_length"][:] = SIZES[modality][0]
+    outer = m3s.WithMissing(SMALL[name](), m3s.MissingModality(1.0))
+    holed = outer.predict({**x, "draws": m3s.missing.fixed_draws(ROWS, seed=0)}, verbose=0)
+    assert np.ptp(holed, axis=0).max() < 1e-6
+    assert np.ptp(outer.predict(x, verbose=0), axis=0).max() > 1e-4
+
+
+def test_every_argument_is_in_the_config(name):
+    model = SMALL[name]()
+    config = model.get_config()
+    assert type(model).from_config(config).get_config() == config

@@ -1,0 +1,65 @@
+"""Experiments: the paper's settings, their names, and what is refused."""
+
+import json
+
+import pytest
+
+from keras_m3s.experiment import METHODS, MODELS, Experiment
+
+pytestmark = pytest.mark.once
+
+
+def test_the_papers_settings():
+    """Section 4.4: {alpha, beta, batch_size} and epochs."""
+    given = {
+        "mmin": (2e-4, 1e-4, 256, 60),
+        "mmim": (1e-3, 1e-3, 32, 40),
+        "misa": (1e-4, 1e-4, 128, 500),
+    }
+    for model, expected in given.items():
+        e = Experiment.of("cmu_mosi", model, "m3s")
+        assert (e.inner_learning_rate, e.learning_rate, e.batch_size, e.epochs) == expected
+        assert e.missing_rate == e.test_missing_rate == (0.4, 0.6)
+    rates = Experiment.of("ch_sims", "self_mm", "m3s").inner_learning_rate
+    assert [rates[m] for m in ("audio", "vision", "text|bert")] == [5e-3, 5e-3, 5e-5]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_json_round_trip_keeps_value_and_key(model, method):
+    e = Experiment.of("synthetic_msa", model, method, (0.2, 0.4), seed=3, patience=5)
+    copy = Experiment.from_dict(json.loads(json.dumps(e.to_dict())))
+    assert copy == e and copy.key == e.key
+
+
+def test_every_value_is_in_the_key():
+    e = Experiment.of("synthetic_msa", "misa", "m3s")
+    changes = {
+        "seed": 1, "missing_rate": (0.1, 0.2), "test_missing_rate": (0.6, 0.8), "epochs": 3,
+        "first_order": False, "inner_steps": 2, "batch_size": 5, "model_arguments": {"dropout": 0.1},
+    }  # fmt: skip
+    keys = {e.key} | {e.replace(**{k: v}).key for k, v in changes.items()}
+    assert len(keys) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "bert"}, "`model` must be one of"),
+        ({"method": "maml"}, "`method` must be one of"),
+        ({"missing_rate": (0.8, 0.2)}, r"`missing_rate` must be a range .* Received: missing_rate=\(0.8, 0.2\)"),
+        ({"test_missing_rate": (0.1, 1.2)}, "`test_missing_rate` must be a range"),
+        ({"site": "middle"}, "`site` must be one of"),
+        ({"epochs": 0}, "`epochs` must be >= 1"),
+    ],
+)  # fmt: skip
+def test_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Experiment.of(**{"dataset": "d", "model": "misa", "method": "orig", **values})
+
+
+def test_unknown_fields_are_named():
+    values = Experiment.of("d", "misa", "orig").to_dict()
+    del values["seed"]
+    with pytest.raises(ValueError, match=r"Missing: \['seed'\]; unknown: \['sead'\]"):
+        Experiment.from_dict({**values, "sead": 1})

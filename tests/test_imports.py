@@ -1,0 +1,214 @@
+"""The house holds its order: who imports whom, who names a backend, what the wheel holds."""
+
+import ast
+import functools
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+pytestmark = pytest.mark.once
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Each part imports only from those above it, or beside it.
+LAYERS = (
+    ("modalities", "tfds_builders"),
+    ("data",),
+    ("batches",),
+    ("missing",),
+    ("losses", "layers", "recurrent", "text", "optimizers", "metrics"),
+    ("models",),
+    ("meta",),
+    ("experiment",),
+    ("runs",),
+    ("training",),
+    ("evaluation",),
+    ("paper",),
+    ("report",),
+    ("cli",),
+)
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+
+BACKENDS = ("jax", "jaxlib", "tensorflow", "torch")
+# Who may name a backend: the gradient primitives and the fast kernels, all of them; tf.data and the
+# reader of .pth files, one each, imported when used.
+NAMES_ANY = ("meta/", "recurrent.py")
+NAMES_ONE = {
+    "data.py": "tensorflow",
+    "batches.py": "tensorflow",
+    "models/checkpoints.py": "torch",
+}
+
+
+class Import(NamedTuple):
+    """One `import` statement: which module, on which line, and whether it runs at once."""
+
+    module: str
+    line: int
+    at_once: bool
+
+
+def folders() -> dict[str, pathlib.Path]:
+    return {
+        "keras_m3s": ROOT / "keras_m3s",
+        "keras_m3s.cli": ROOT / "cli",
+        "keras_m3s.tfds_builders": ROOT / "tfds_builders",
+    }
+
+
+@functools.cache
+def sources() -> dict[str, pathlib.Path]:
+    """Module name -> file, of all that is installed and is no test."""
+    found = {}
+    for package, folder in folders().items():
+        for path in sorted(folder.rglob("*.py")):
+            if path.name.endswith("_test.py"):
+                continue
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *(p for p in parts if p != "__init__")))] = path
+    return found
+
+
+def imports(module: str, source: str, is_package: bool) -> Iterator[Import]:
+    """All imports of a module, those of `if TYPE_CHECKING:` left out; relative ones resolved."""
+
+    def visit(node: ast.AST, at_once: bool) -> Iterator[Import]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, at_once)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")[: None if is_package else -1]
+                parents = parents[: len(parents) - node.level + 1]
+                base = ".".join([*parents, base] if base else parents)
+            for alias in node.names:
+                yield Import(f"{base}.{alias.name}", node.lineno, at_once)
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, at_once and not inside)
+
+    return visit(ast.parse(source), True)
+
+
+def part(module: str) -> str | None:
+    """`keras_m3s.meta.m3s` -> `meta`; None for the package itself and for other packages."""
+    names = module.split(".")
+    return names[1] if names[0] == "keras_m3s" and len(names) > 1 else None
+
+
+def wrong_directions(module: str, source: str, is_package: bool = False) -> list[str]:
+    here = part(module)
+    if here is None:  # keras_m3s/__init__.py gives all parts their short names
+        return []
+    wrong = []
+    for item in imports(module, source, is_package):
+        there = part(item.module)
+        if item.module.split(".")[0] != "keras_m3s" or there == here:
+            continue
+        if here == "tfds_builders" or RANK.get(there, 99) > RANK.get(here, 99):
+            wrong.append(f"{module}:{item.line} imports {item.module}")
+    return wrong
+
+
+def wrong_backends(path: str, module: str, source: str) -> list[str]:
+    """Uses of a backend, by import or by name, where none may be; `path` as in the package."""
+    if path.startswith(NAMES_ANY):
+        return []
+    allowed = [one for name, one in NAMES_ONE.items() if path == name]
+    wrong = []
+    for item in imports(module, source, is_package=False):
+        name = item.module.split(".")[0]
+        if name in BACKENDS and (name not in allowed or item.at_once):
+            wrong.append(f"{path}:{item.line} imports {item.module}")
+    for number, line in enumerate(source.splitlines(), 1):
+        if re.search(r"backend\(\)\s*(==|!=|in\b|not in\b)", line):
+            wrong.append(f"{path}:{number} branches on the backend")
+    return wrong
+
+
+def test_every_part_has_its_place():
+    parts = {part(module) for module in sources()} - {None}
+    assert parts <= set(RANK), f"give {sorted(parts - set(RANK))} a place in LAYERS"
+
+
+@pytest.mark.parametrize("module", sources())
+def test_imports_go_one_way(module):
+    path = sources()[module]
+    assert wrong_directions(module, path.read_text(), path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("module", [m for m in sources() if part(m) != "tfds_builders"])
+def test_only_some_name_a_backend(module):
+    path = sources()[module]
+    package = next(f for f in reversed(folders().values()) if path.is_relative_to(f))
+    assert wrong_backends(path.relative_to(package).as_posix(), module, path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "count"),
+    [
+        ("keras_m3s.missing", "from keras_m3s.models import misa", 1),
+        ("keras_m3s.missing", "def f():\n    import keras_m3s.meta.m3s", 1),
+        ("keras_m3s.models.misa", "from ..meta import m3s", 1),
+        ("keras_m3s.models.misa", "from . import base\nfrom keras_m3s import losses", 0),
+        ("keras_m3s.models.misa", "from keras_m3s import M3S", 1),
+        ("keras_m3s.tfds_builders.a.b", "import keras_m3s.modalities", 1),
+        ("keras_m3s.tfds_builders.a.b", "from keras_m3s.tfds_builders import pickles", 0),
+        ("keras_m3s.data", "from keras_m3s.tfds_builders import pickles\nimport numpy", 0),
+    ],
+)
+def test_the_check_of_directions_sees(module, source, count):
+    assert len(wrong_directions(module, source)) == count
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "count"),
+    [
+        ("losses.py", "import torch.nn", 1),
+        ("losses.py", "def f():\n    from jax import numpy", 1),
+        ("losses.py", "if keras.backend.backend() == 'jax': pass", 1),
+        ("data.py", "import tensorflow as tf", 1),
+        ("data.py", "def f():\n    import tensorflow as tf", 0),
+        ("data.py", "def f():\n    import jax", 1),
+        ("meta/jax_primitives.py", "import jax", 0),
+    ],
+)
+def test_the_check_of_backends_sees(path, source, count):
+    assert len(wrong_backends(path, "keras_m3s.x", source)) == count
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_one_package(tmp_path):
+    """Built from a copy, so that nothing of an earlier build gets in."""
+    if not (ROOT / "README.md").is_file():
+        pytest.skip("not a checkout")
+    for name in ("keras_m3s", "cli", "tfds_builders"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    pytest.importorskip("setuptools", minversion="77")
+    build = "import setuptools.build_meta as b; print(b.build_wheel('.'))"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    files = set(zipfile.ZipFile(wheel).namelist())
+    assert {name.split("/")[0] for name in files} == {"keras_m3s", "keras_m3s-0.1.0.dist-info"}
+    for module, path in sources().items():
+        inside = module.replace(".", "/")
+        name = f"{inside}/__init__.py" if path.name == "__init__.py" else f"{inside}.py"
+        assert name in files, (
+            f"{path.relative_to(ROOT)} is not installed: no __init__.py beside it?"
+        )
+    assert not any("dummy_data" in name for name in files)
