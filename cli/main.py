@@ -27,7 +27,9 @@ class Group(click.Group):
 
 
 @click.group(cls=Group, context_settings={"show_default": True})
-@click.option("--backend", type=click.Choice(BACKENDS), help="Keras backend.  [default: KERAS_BACKEND]")
+@click.option(
+    "--backend", type=click.Choice(BACKENDS), help="Keras backend.  [default: KERAS_BACKEND]"
+)
 @click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
 @click.version_option(package_name="keras-m3s")
 def main(backend: str | None, debug: bool) -> None:
@@ -93,7 +95,9 @@ def prepare(dataset: str, **where: Any) -> None:
 @click.option("--learning-rate", type=float, help="Outer rate beta.  [default: the paper's]")
 @click.option("--inner-learning-rate", type=float, help="Inner rate alpha.  [default: the paper's]")
 @click.option("--inner-steps", type=click.IntRange(0), help="Inner steps K.  [default: 1]")
-@click.option("--second-order", is_flag=True, help="Take the exact gradient through the inner steps.")
+@click.option(
+    "--second-order", is_flag=True, help="Take the exact gradient through the inner steps."
+)
 @click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), default="runs", help="Folder of run directories.")  # fmt: skip
 @data_options
 def train(
@@ -135,6 +139,7 @@ def train(
 
 def run_and_print(experiments: list[Any], splits: Any, runs_dir: pathlib.Path) -> None:
     from keras_m3s.cli.progress import Progress
+
     from keras_m3s.evaluation import run_experiment
     from keras_m3s.report import text_table
     from keras_m3s.runs import RunDirectory
@@ -188,7 +193,14 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     from keras_m3s.experiment import Experiment
 
     experiments = [
-        Experiment.of("synthetic_msa", "misa", method, epochs=epochs, learning_rate=1e-3, inner_learning_rate=1e-3)  # fmt: skip
+        Experiment.of(
+            "synthetic_msa",
+            "misa",
+            method,
+            epochs=epochs,
+            learning_rate=1e-3,
+            inner_learning_rate=1e-3,
+        )
         for method in METHODS
     ]
     run_and_print(experiments, load_splits("synthetic_msa", data_dir=data_dir), runs_dir)

@@ -52,19 +52,11 @@ class Split:
         return len(self.ids)
 
     def fingerprint(self) -> str:
-        """SHA-256 of all it holds, hexadecimal: equal data on any machine, equal fingerprint."""
+        """SHA-256 of all it holds, hexadecimal, to tell data apart that goes by one name."""
         digest = hashlib.sha256("\n".join((self.name, *self.ids)).encode())
         for name, array in sorted({**self.features, "label": self.labels}.items()):
             digest.update(f"{name} {array.shape} {array.dtype.str}".encode())
             digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the features and labels, to tell data apart that goes by one name."""
-        digest = hashlib.sha256()
-        for key in sorted(self.features):
-            digest.update(np.ascontiguousarray(self.features[key]).tobytes())
-        digest.update(np.ascontiguousarray(self.labels).tobytes())
         return digest.hexdigest()
 
 
@@ -156,7 +148,7 @@ def _prepare(builder: Any, manual_dir: str | None) -> None:
 
 
 def _file_format() -> str:
-    """ArrayRecord is written and read without TensorFlow, thirty times as fast; not on Windows."""
+    """ArrayRecord needs no TensorFlow, which is slow to import; TFDS brings it on Linux only."""
     try:
         importlib.import_module("array_record")
     except ImportError:

@@ -1,5 +1,6 @@
 """Layers that two or more of the models use."""
 
+import random
 from typing import Any
 
 import keras
@@ -7,6 +8,22 @@ from keras import ops
 
 EPSILON = 1e-5
 """PyTorch's epsilon in LayerNorm; Keras' own is 1e-3."""
+
+
+@keras.saving.register_keras_serializable(package="keras_m3s")
+class Dropout(keras.layers.Dropout):
+    """`keras.layers.Dropout` whose masks always come from the layer's own seed state.
+
+    Without a seed Keras on PyTorch takes the global generator, which no checkpoint holds: a run
+    that is resumed would not go on as it would have.
+
+    Args:
+        rate: Share of entries set to 0.
+        seed: Int; `None` for one that `keras.utils.set_random_seed` decides.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, seed=random.randrange(2**31) if seed is None else seed, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
@@ -134,7 +151,7 @@ class TransformerEncoderLayer(keras.layers.Layer):
         self.inner = built(Linear(self.hidden_size, "relu", name="inner", **policy), dim)
         self.outer = built(Linear(dim, name="outer", **policy), self.hidden_size)
         self.attention_norm, self.dense_norm = norm("attention_norm"), norm("dense_norm")
-        self.drop = keras.layers.Dropout(self.dropout, name="drop", **policy)
+        self.drop = Dropout(self.dropout, name="drop", **policy)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         attended = self.drop(self._attend(inputs, training), training=training)

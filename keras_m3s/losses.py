@@ -1,4 +1,4 @@
-"""Losses of the base models as pure functions of tensors, finite with finite gradients everywhere."""
+"""Losses of the base models as pure functions, finite with finite gradients everywhere."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,6 +40,8 @@ def difference_loss(x: Any, y: Any, epsilon: float = 1e-6) -> Any:
     Reference: MISA, eq. (8), as in its published code (src/utils/functions.py, ec42fad).
     """
 
+    x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+
     def unit_rows(z: Any) -> Any:
         z = z - ops.mean(z, axis=0, keepdims=True)
         length = ops.stop_gradient(safe_norm(z, axis=1, keepdims=True))
@@ -62,6 +64,7 @@ def central_moment_discrepancy(x: Any, y: Any, moments: int = 5) -> Any:
     Reference: Zellinger et al., "Central moment discrepancy (CMD) for domain-invariant
     representation learning", ICLR 2017, without the scaling by the interval; MISA, eq. (7).
     """
+    x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
     mean_x, mean_y = ops.mean(x, axis=0), ops.mean(y, axis=0)
     distance = safe_norm(mean_x - mean_y)
     centred_x, centred_y = x - mean_x, y - mean_y
@@ -90,4 +93,5 @@ def domain_confusion(logits: Sequence[Any]) -> Any:
 
 def mean_squared_error(x: Any, y: Any) -> Any:
     """Mean over all entries; the gradient flows into both sides."""
+    x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
     return ops.mean(ops.square(x - y))

@@ -142,7 +142,7 @@ class GroupedAdam(keras.optimizers.Adam):
     def _clip_gradients(self, grads: list[Any]) -> list[Any]:
         if self.global_clipnorm:
             return clip_norm(grads, self.global_clipnorm)
-        return super()._clip_gradients(grads)  # type: ignore[no-any-return]
+        return super()._clip_gradients(grads)
 
     def _apply_weight_decay(self, variables: list[Any]) -> None:
         """Nothing: the decay is part of the gradient, see `update_step`."""

@@ -35,8 +35,8 @@ def _previous(sequence: Any) -> Any:
 
 
 def _weight_gradient(states: Any, derivative: Any) -> Any:
-    """Gradient of the recurrent kernel from all steps: `(directions, units, gates * units)`."""
-    return ops.einsum("tdbu,tdbv->duv", _previous(states), derivative)
+    """Gradient of the recurrent kernel, from all steps by one product."""
+    return ops.einsum("t...bu,t...bv->...uv", _previous(states), derivative)
 
 
 class _LSTMCell:
@@ -48,8 +48,7 @@ class _LSTMCell:
     `saved` is `(gates, h, c)`: tanh of all gates' inputs, the output, the cell state.
     """
 
-    halved = (True, True, False, True)
-    shut = (True, True, False, True)
+    sigmoid = (True, True, False, True)
 
     @staticmethod
     def initial(zeros: Any) -> tuple[Any, ...]:
@@ -95,8 +94,7 @@ class _GRUCell:
     part of the candidate's input before the reset gate.
     """
 
-    halved = (True, True, False)
-    shut = (True, True, False)
+    sigmoid = (True, True, False)
 
     @staticmethod
     def initial(zeros: Any) -> tuple[Any, ...]:
@@ -137,14 +135,15 @@ class _GRUCell:
     def gradients(saved: Any, factors: Any, dx: Any, dh: Any) -> tuple[Any, ...]:
         units = dh.shape[-1]
         from_x = ops.concatenate([dx[..., : 2 * units], dh * factors[1]], axis=-1)
-        bias = ops.sum(dx[..., 2 * units :], axis=(0, 2))[:, None]
+        bias = ops.sum(dx[..., 2 * units :], axis=(0, -2))[..., None, :]
         return from_x, _weight_gradient(saved[1], dx), bias
 
 
 def _forward(loop: Callable[..., Any], cell: Any, x: Any, weights: Any, span: Any) -> Any:
-    """All steps' `saved` from the projected inputs `x` `(steps, directions, batch, gates * units)`.
+    """All steps' `saved` from the projected inputs `x` `(steps, batch, gates * units)`.
 
-    `span` is the range of steps outside which every sequence of the batch is padding.
+    `span` is the range of steps outside which every sequence of the batch is padding. Two
+    directions at once have a second axis before the batch's, and one before `weights`' own.
     """
     units = weights[0].shape[-2]
     zeros = ops.zeros_like(x[..., :units])
@@ -159,7 +158,7 @@ def _backward(
     loop: Callable[..., Any], cell: Any, weights: Any, span: Any, saved: Any, dy: Any
 ) -> Any:
     """Gradients of `x` and of each of `weights`, from the outputs' gradient `dy`."""
-    time = ops.reshape(ops.arange(ops.shape(dy)[0]), (-1, 1, 1, 1))
+    time = ops.reshape(ops.arange(ops.shape(dy)[0]), (-1,) + (1,) * (len(dy.shape) - 1))
     inside = (time >= span[0]) & (time < span[1])
     dy, factor, *others = (
         ops.where(inside, value, ops.zeros_like(value)) for value in (dy, *cell.factors(saved))
@@ -176,7 +175,7 @@ def _backward(
 
 @functools.cache
 def _jax_recurrence(cell: Any) -> Callable[..., Any]:
-    """`(x, weights, span) -> h`, all steps' outputs, differentiable to any order in reverse mode."""
+    """`(x, weights, span) -> h`, all outputs, differentiable to any order in reverse mode."""
     import jax
 
     def loop(step: Any, states: Any, rows: Any, constants: Any, span: Any, reverse: bool) -> Any:
@@ -246,13 +245,17 @@ def _tensorflow_recurrence(cell: Any) -> Callable[..., Any]:
     def loop(step: Any, states: Any, rows: Any, constants: Any, span: Any, reverse: bool) -> Any:
         start, stop = span
         steps = tf.shape(rows[0])[0]
-        arrays = tuple(tf.TensorArray(row.dtype, steps, element_shape=row.shape[1:]) for row in rows)
+        arrays = tuple(
+            tf.TensorArray(row.dtype, steps, element_shape=row.shape[1:]) for row in rows
+        )
 
         def body(count: Any, states: Any, arrays: Any) -> Any:
             t = start + stop - 1 - count if reverse else count
             states, new = step(states, tuple(row[t] for row in rows + constants))
-            return count + 1, states, tuple(
-                array.write(t, n) for array, n in zip(arrays, new, strict=True)
+            return (
+                count + 1,
+                states,
+                tuple(array.write(t, n) for array, n in zip(arrays, new, strict=True)),
             )
 
         arrays = tf.while_loop(
@@ -349,9 +352,9 @@ class _Weights(keras.layers.Layer):
     def build(self, inputs_shape: Any) -> None:
         def weight(name: str, shape: tuple[int, ...], initializer: Any) -> Any:
             # Without a seed an initializer draws the same numbers at each call, its clone others.
-            if isinstance(initializer, keras.initializers.Initializer):
-                if initializer.get_config().get("seed", 0) is None:
-                    initializer = initializer.clone()
+            made = isinstance(initializer, keras.initializers.Initializer)
+            if made and initializer.get_config().get("seed", 0) is None:
+                initializer = initializer.clone()
             return self.add_weight(name=name, shape=shape, initializer=initializer)
 
         kernel, recurrent, bias = self.initializers
@@ -410,7 +413,7 @@ class _Recurrent(keras.layers.Layer):
             self.recurrent_initializer or default,
             self.bias_initializer or default,
         )
-        gates, (shape, two) = len(self._cell.halved), self._bias_shape()
+        gates, (shape, two) = len(self._cell.sigmoid), self._bias_shape()
         return _Weights(
             self.units, gates, shape, two, initializers, dtype=self.dtype_policy, name=name
         )
@@ -444,41 +447,45 @@ class _Recurrent(keras.layers.Layer):
     def _by_loop(self, inputs: Any, lengths: Any) -> list[Any]:
         """Each direction's outputs, on JAX and TensorFlow."""
         steps = ops.shape(inputs)[1]
-        if lengths is None or not _on_cpu():
-            # An accelerator knows the end of the loop beforehand and runs both directions at once.
-            return self._loops(inputs, lengths, self._directions, (0, steps))
-        longest = _longest(lengths)
+        if not _on_cpu():
+            # An accelerator wants few large steps, and to know how many without asking.
+            return self._loop(inputs, lengths, self._directions, (0, steps))
+        longest = steps if lengths is None else _longest(lengths)
         spans = [(0, longest), (steps - longest, steps)]
         return [
-            output
+            self._loop(inputs, lengths, [weights], span)[0]
             for weights, span in zip(self._directions, spans, strict=False)
-            for output in self._loops(inputs, lengths, [weights], span)
         ]
 
-    def _loops(self, inputs: Any, lengths: Any, directions: list[_Weights], span: Any) -> list[Any]:
-        scale = np.repeat([0.5 if halved else 1.0 for halved in self._cell.halved], self.units)
-        shut = np.repeat([_SHUT if shut else 0.0 for shut in self._cell.shut], self.units)
-        scale, shut = (ops.convert_to_tensor(v, dtype=inputs.dtype) for v in (scale, shut))
+    def _loop(self, inputs: Any, lengths: Any, directions: list[_Weights], span: Any) -> list[Any]:
+        """Outputs `(batch, steps, units)` of each of `directions`, all in one loop."""
+        sigmoid, dtype = np.repeat(self._cell.sigmoid, self.units), self.compute_dtype
+        scale = ops.convert_to_tensor(np.where(sigmoid, 0.5, 1.0), dtype=dtype)
+        padding = ops.convert_to_tensor(np.where(sigmoid, _SHUT, 0.0), dtype=dtype)
 
         def turn(x: Any, weights: _Weights) -> Any:
             return x if weights is self.forward_cell else ops.flip(x, axis=0)
 
-        projected, kernels, biases = [], [], []
+        arguments = []
         for weights in directions:
             bias, inner = self._split_bias(weights)
             x = (ops.matmul(inputs, weights.kernel) + bias) * scale
             if lengths is not None:
                 inside = ops.arange(ops.shape(inputs)[1], dtype="int32") < lengths[:, None]
-                x = ops.where(inside[..., None], x, shut)
-            projected.append(turn(ops.swapaxes(x, 0, 1), weights))
-            kernels.append(weights.recurrent_kernel * scale)
-            biases.append(inner)
-        recurrent = (
-            ops.stack(kernels), *(ops.stack(group) for group in zip(*biases, strict=True))
-        )
-        h = _recurrence(self._cell)(ops.stack(projected, axis=1), recurrent, span)
+                x = ops.where(inside[..., None], x, padding)
+            x = turn(ops.swapaxes(x, 0, 1), weights)
+            arguments.append((x, weights.recurrent_kernel * scale, *inner))
+        recurrence = _recurrence(self._cell)
+        if len(directions) == 1:
+            x, *others = arguments[0]
+            outputs = [recurrence(x, tuple(others), span)]
+        else:
+            xs, *pairs = zip(*arguments, strict=True)
+            x, others = ops.stack(xs, axis=1), [ops.stack(pair) for pair in pairs]
+            outputs = ops.unstack(recurrence(x, tuple(others), span), axis=1)
         return [
-            ops.swapaxes(turn(h[:, i], weights), 0, 1) for i, weights in enumerate(directions)
+            ops.swapaxes(turn(h, weights), 0, 1)
+            for h, weights in zip(outputs, directions, strict=True)
         ]
 
     def _by_torch(self, inputs: Any, lengths: Any) -> list[Any]:
@@ -527,7 +534,7 @@ def _check_shapes(inputs: Any, lengths: Any) -> None:
             f"Received: shape={tuple(inputs)}."
         )
     if lengths is not None and (
-        len(lengths) != 1 or None not in (inputs[0], lengths[0]) and inputs[0] != lengths[0]
+        len(lengths) != 1 or (None not in (inputs[0], lengths[0]) and inputs[0] != lengths[0])
     ):
         raise ValueError(
             "`lengths` must be `(batch,)`, the number of true steps of each of `inputs`. "

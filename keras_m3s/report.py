@@ -40,7 +40,9 @@ def comparison_rows(results: Results) -> list[list[str]]:
         rows.append([TITLES.get(method, method), *cells])
     if len(results) > 1:
         first, *_, last = results.values()
-        rows.append(["Δ ORIG" if "orig" in results else "Δ", *(_delta(first, last, m) for m in metrics)])
+        rows.append(
+            ["Δ ORIG" if "orig" in results else "Δ", *(_delta(first, last, m) for m in metrics)]
+        )
     return rows
 
 
@@ -61,10 +63,10 @@ def text_table(results: Results) -> str:
     """The comparison for a terminal; `*` marks a change for the better."""
     rows = comparison_rows(results)
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]  # fmt: skip
+    lines = []
+    for name, *cells in rows:
+        aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *aligned]))
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join(lines)
 

@@ -1,12 +1,12 @@
 """A run directory: what is in it, and writing to it so that nothing is ever half there.
 
-    experiment.json    the `Experiment`
-    environment.json   versions, backend, fingerprints of the data
-    history.csv        a row per epoch
-    best.keras         the model of the best validation value so far
-    last.keras         the model, optimizer, seeds and memories to go on from
-    predictions.csv    id, truth, prediction on the test data
-    metrics.json       test metrics; there once the run is complete
+experiment.json    the `Experiment`
+environment.json   versions, backend, fingerprints of the data
+history.csv        a row per epoch
+best.keras         the model of the best validation value so far
+last.keras         the model, optimizer, seeds and memories to go on from
+predictions.csv    id, truth, prediction on the test data
+metrics.json       test metrics; there once the run is complete
 """
 
 import contextlib
@@ -23,7 +23,16 @@ from typing import Any
 
 from keras_m3s.experiment import Experiment
 
-PACKAGES = ("keras-m3s", "keras", "tensorflow", "jax", "torch", "tensorflow-datasets", "numpy", "scikit-learn")  # fmt: skip
+PACKAGES = (
+    "keras-m3s",
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "tensorflow-datasets",
+    "numpy",
+    "scikit-learn",
+)
 
 
 class ChangedExperimentError(ValueError):

@@ -110,7 +110,7 @@ class TextStates(keras.layers.Layer):
         if self.bert is not None and TEXT_BERT in inputs:
             batch, _, steps = inputs[TEXT_BERT].shape
             row = keras.KerasTensor((batch, steps), "int32")
-            features = {name: row for name in ("token_ids", "padding_mask", "segment_ids")}
+            features = dict.fromkeys(("token_ids", "padding_mask", "segment_ids"), row)
             output = self.bert.compute_output_spec(features)
             output = output["sequence_output"] if isinstance(output, Mapping) else output
             shape = (batch, steps, output.shape[-1])
@@ -132,7 +132,7 @@ class TextStates(keras.layers.Layer):
             if str(bert.get("registered_name", "")).startswith("keras_hub>"):
                 _keras_hub()  # its classes must be registered before one can be made
             bert = keras.saving.deserialize_keras_object(bert)
-        return super().from_config({**config, "bert": bert})  # type: ignore[no-any-return]
+        return super().from_config({**config, "bert": bert})
 
 
 def _keras_hub() -> Any:

@@ -1,4 +1,4 @@
-"""`Experiment` -> trained run directory; what was interrupted goes on from where it was last saved."""
+"""`Experiment` -> trained run directory; interrupted, it goes on from where it was saved."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from keras_m3s import MissingModality
 from keras_m3s.missing import apply, fixed_draws, sample_draws, span
 from keras_m3s.modalities import MODALITIES
 
-RATES = {m: (0.4, 0.6) for m in MODALITIES}
+RATES = dict.fromkeys(MODALITIES, (0.4, 0.6))
 
 
 def numpy(value):
@@ -42,13 +42,17 @@ def test_distribution_of_lengths_and_starts(rate):
     low, high = rate
     # floor(size * r) = k exactly when r lies in [k, k + 1) / size.
     possible = np.arange(size + 1)
-    width = np.clip(np.minimum(high, (possible + 1) / size) - np.maximum(low, possible / size), 0, None)
+    width = np.clip(
+        np.minimum(high, (possible + 1) / size) - np.maximum(low, possible / size), 0, None
+    )
     expected = width / (high - low) * rows
     # float32 may put a boundary of measure zero on its other side: such bins hold at most that.
     keep = expected > 1e-3
     observed = np.bincount(count, minlength=size + 1)
     assert observed[~keep].sum() == 0
-    assert stats.chisquare(observed[keep], expected[keep] * rows / expected[keep].sum()).pvalue > 1e-3
+    assert (
+        stats.chisquare(observed[keep], expected[keep] * rows / expected[keep].sum()).pvalue > 1e-3
+    )
     assert start.min() >= 0 and stop.max() <= size
     for k in np.flatnonzero(observed > 400):
         counts = np.bincount(start[count == k], minlength=size - k + 1)
@@ -62,7 +66,9 @@ def test_distribution_of_lengths_and_starts(rate):
     length=st.integers(0, 400),
     low=st.floats(0, 1),
     width=st.floats(0, 1),
-    draw=st.tuples(*[st.floats(0, float(np.nextafter(np.float32(1), np.float32(0))), width=32)] * 2),
+    draw=st.tuples(
+        *[st.floats(0, float(np.nextafter(np.float32(1), np.float32(0))), width=32)] * 2
+    ),
 )
 def test_span_lies_within_the_true_steps(length, low, width, draw):
     high = low + (1 - low) * width
@@ -154,7 +160,9 @@ def test_a_rate_for_each_modality_and_other_names():
     layer = MissingModality({"left": (0, 0), "right": (1, 1)})
     out = layer(x)
     assert layer.modalities == ("left", "right")
-    assert numpy(out["left"]).all() and not numpy(out["right"]).any() and numpy(out["weather"]).all()
+    assert (
+        numpy(out["left"]).all() and not numpy(out["right"]).any() and numpy(out["weather"]).all()
+    )
 
 
 def test_complement_keeps_what_the_holes_removed():
@@ -234,9 +242,13 @@ def test_bad_inputs(inputs, message):
         MissingModality()(inputs)
 
 
-@pytest.mark.parametrize("rate", [(0.8, 0.2), (-0.1, 0.5), (0.5, 1.1), "high", (0.1, 0.2, 0.3), float("nan"), None])
+@pytest.mark.parametrize(
+    "rate", [(0.8, 0.2), (-0.1, 0.5), (0.5, 1.1), "high", (0.1, 0.2, 0.3), float("nan"), None]
+)
 def test_bad_rates(rate):
-    with pytest.raises(ValueError, match="`missing_rate` must be a range .* Received: missing_rate="):
+    with pytest.raises(
+        ValueError, match="`missing_rate` must be a range .* Received: missing_rate="
+    ):
         MissingModality(rate)
 
 

@@ -1,6 +1,7 @@
 """No pickle runs code, whatever it tries, and plain ones of every age come back as they were."""
 
 import collections
+import contextlib
 import os
 import pathlib
 import pickle
@@ -148,10 +149,8 @@ def test_noise(tmp_path):
         stream = bytearray(whole)
         for position in rng.integers(0, len(stream), 3):
             stream[position] = rng.integers(0, 256)
-        try:
+        with contextlib.suppress(DataError):  # it may still be a pickle; any other error fails
             load(written(tmp_path / "noisy.pkl", bytes(stream)))
-        except DataError as error:
-            assert str(error).startswith("noisy.pkl")
 
 
 @pytest.mark.parametrize(

@@ -161,9 +161,7 @@ def test_equals_torch(name, bidirectional, lengths):
     carrier.set_weights(dweights)
     ours = torch_model(name, carrier).parameters()
     for mine, theirs in zip(ours, model.parameters(), strict=True):
-        np.testing.assert_allclose(
-            mine.detach().numpy(), theirs.grad.numpy(), rtol=1e-4, atol=1e-5
-        )
+        np.testing.assert_allclose(mine.detach().numpy(), theirs.grad.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @kinds
@@ -367,9 +365,7 @@ def test_half_precision(name, dtype):
     results = layer(x, lengths=LENGTHS)
     for ours, theirs in zip(results, plain(x, lengths=LENGTHS), strict=True):
         assert keras.backend.standardize_dtype(ours.dtype) == dtype
-        np.testing.assert_allclose(
-            numpy(ops.cast(ours, "float32")), numpy(theirs), atol=0.03
-        )
+        np.testing.assert_allclose(numpy(ops.cast(ours, "float32")), numpy(theirs), atol=0.03)
 
     def function(layer):
         def value(*weights):
@@ -410,7 +406,9 @@ def test_in_a_saved_model_that_was_fitted(name, tmp_path):
 @kinds
 def test_config_holds_every_argument(name):
     kind = LAYERS[name]
-    arguments = [p for p in inspect.signature(kind.__init__).parameters if p not in ("self", "kwargs")]
+    arguments = [
+        p for p in inspect.signature(kind.__init__).parameters if p not in ("self", "kwargs")
+    ]
     values = {key: "orthogonal" for key in arguments if key.endswith("initializer")}
     values |= {"units": 2, "bidirectional": True}
     values |= {"recurrent_bias": False} if name == "lstm" else {}
@@ -447,7 +445,9 @@ def test_initial_weights():
         assert 0.2 < np.abs(values).max() <= 0.25
     assert (numpy(layer.forward_cell.bias) != numpy(layer.forward_cell.recurrent_bias)).all()
     assert (numpy(layer.forward_cell.kernel) != numpy(layer.backward_cell.kernel)).all()
-    layer = LSTM(16, initializer="ones", recurrent_initializer="orthogonal", bias_initializer="zeros")
+    layer = LSTM(
+        16, initializer="ones", recurrent_initializer="orthogonal", bias_initializer="zeros"
+    )
     layer.build((None, None, 9))
     cell = layer.forward_cell
     recurrent = numpy(cell.recurrent_kernel)

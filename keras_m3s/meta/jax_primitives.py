@@ -21,7 +21,7 @@ def repeat(step: Callable[..., Any], start: tuple[Any, Any], times: int) -> tupl
     """`times` applications of `step`, compiled once."""
     if times < 2:
         return step(*start) if times else start
-    return jax.lax.fori_loop(0, times, lambda _, carry: step(*carry), start)  # type: ignore[no-any-return]
+    return jax.lax.fori_loop(0, times, lambda _, carry: step(*carry), start)
 
 
 def sum_over_replicas(gradients: list[Any]) -> list[Any]:

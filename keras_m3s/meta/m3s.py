@@ -1,6 +1,6 @@
 """M3S: missing modality-based meta sampling, the paper's Algorithm 1 whole.
 
-    Input: data (X, Y); inner iterations K; inner rate alpha; outer rate beta; model f(.; theta); loss l
+    Input: data (X, Y); inner iterations K; rates alpha, beta; model f(.; theta); loss l
     while not converged:
         sample batches X1 and X2 from X                                  double batches of `data`
         X1~ = T(X1; F), X2~ = T(X2; F)                                   MissingModality

@@ -42,7 +42,9 @@ class Objective:
             _current(scope, self.metrics_variables, before.metrics),  # type: ignore[attr-defined]
         )
 
-    def objective(self, trainable: list[Any], state: State, data: Any, training: bool = True) -> Pass:
+    def objective(
+        self, trainable: list[Any], state: State, data: Any, training: bool = True
+    ) -> Pass:
         """Forward pass and loss of a batch.
 
         Forward pass and loss share one scope, so that `add_loss` and regularisers count.

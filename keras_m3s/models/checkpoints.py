@@ -10,7 +10,9 @@ differ from that list:
 
 import os
 import pathlib
+import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -81,7 +83,9 @@ def _match(
         shape = tuple(weight.variable.shape)
         absent = [name for name in weight.names if name not in state]
         if absent:
-            problems += [f"- missing: {name} (for {weight.variable.path} {shape})" for name in absent]
+            problems += [
+                f"- missing: {name} (for {weight.variable.path} {shape})" for name in absent
+            ]
             continue
         arrays = [state[name] for name in weight.names]
         try:
@@ -135,8 +139,7 @@ def _read(checkpoint: Mapping[str, Any] | str | os.PathLike[str]) -> dict[str, A
             "where there is no file."
         )
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return _read_npz(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in TORCH_SUFFIXES:
@@ -147,11 +150,22 @@ def _read(checkpoint: Mapping[str, Any] | str | os.PathLike[str]) -> dict[str, A
     )
 
 
+def _read_npz(path: pathlib.Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(
+            f"{path.name} must hold numbers only: pickled objects can run code and are not loaded. "
+            f"Received: {error}"
+        ) from error
+
+
 def _read_folder(folder: pathlib.Path) -> dict[str, Array]:
     """MMIN's form: `{epoch}_net_{part}.pth` holds one sub-network, here named `{part}.{name}`."""
     files: dict[str, pathlib.Path] = {}
     for path in sorted(folder.glob("*_net_*.pth")):
-        epoch, part = path.stem.split("_net_", 1)
+        _epoch, part = path.stem.split("_net_", 1)
         if part in files:
             raise ValueError(
                 f"A folder of sub-networks must hold each once. Received: {files[part].name} and "
@@ -179,8 +193,6 @@ def _read_torch(path: pathlib.Path) -> dict[str, Array]:
             "(`pip install keras-m3s[torch]`), or save the weights as .safetensors or .npz where "
             "it is."
         ) from error
-    import pickle
-
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -203,12 +215,11 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, Array]:
         ) from error
     try:
         with safe_open(path, framework="np") as file:
-            return {name: np.asarray(file.get_tensor(name)) for name in file.keys()}
+            return {name: np.asarray(file.get_tensor(name)) for name in file}
     except TypeError as error:
         # numpy has no bfloat16 of its own, so the numpy reader refuses such tensors.
         raise ValueError(
-            f"{path.name} must hold types that numpy has. Received: {error}. "
-            "Save it as float32."
+            f"{path.name} must hold types that numpy has. Received: {error}. Save it as float32."
         ) from error
 
 

@@ -5,6 +5,7 @@ Reference: src/solver.py of declare-lab/Multimodal-Infomax, cd0774c.
 
 import copy
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -132,6 +133,9 @@ class EpochStart(keras.callbacks.Callback):
         self.mmim.forget()
         if self.train_data is None:
             return
+        arguments = _arguments(self.train_data)
+        if not self.mmim.built:  # TensorFlow's `fit` builds a model at the first batch only
+            self.model(_first_inputs(arguments["x"]), training=False)
         if self._stage is None:
             self._stage = ContrastStage(self.model)
             self._stage.compile(
@@ -140,7 +144,7 @@ class EpochStart(keras.callbacks.Callback):
                 jit_compile=self.model.jit_compile,
             )
         with self.mmim.contrast_variables():
-            history = self._stage.fit(**_arguments(self.train_data), verbose=0)
+            history = self._stage.fit(**arguments, verbose=0)
         self._loss = history.history["loss"][-1]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -166,3 +170,11 @@ def _arguments(data: Any) -> dict[str, Any]:
     elif isinstance(data, keras.utils.PyDataset):
         data = copy.copy(data)
     return {"x": data, "shuffle": False}
+
+
+def _first_inputs(data: Any) -> dict[str, Any]:
+    """The inputs of one row, or of one batch."""
+    if isinstance(data, Mapping):
+        return {name: array[:1] for name, array in data.items()}
+    x: dict[str, Any] = next(iter(data))[0]
+    return x

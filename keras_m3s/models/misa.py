@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from keras_m3s import losses
-from keras_m3s.layers import EPSILON, GradientReversal, Linear, TransformerEncoderLayer
+from keras_m3s.layers import EPSILON, Dropout, GradientReversal, Linear, TransformerEncoderLayer
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models import torch_weights as published
 from keras_m3s.models.base import PREDICTION, BaseModel
@@ -127,9 +127,7 @@ class MISA(BaseModel):
 
         self.project = dense("project", self.activation)
         self.project_norm = {
-            m: keras.layers.LayerNormalization(
-                epsilon=EPSILON, name=f"{m}_project_norm", **policy
-            )
+            m: keras.layers.LayerNormalization(epsilon=EPSILON, name=f"{m}_project_norm", **policy)
             for m in ORDER
         }
         self.private = dense("private", "sigmoid")
@@ -139,9 +137,9 @@ class MISA(BaseModel):
             self.reverse = GradientReversal(self.reverse_grad_weight, name="reverse", **policy)
             self.discriminator = keras.Sequential(
                 [
-                    Linear(hidden, self.activation, **policy),
-                    keras.layers.Dropout(self.dropout, **policy),
-                    Linear(len(ORDER), **policy),
+                    Linear(hidden, self.activation, name="hidden", **policy),
+                    Dropout(self.dropout, name="dropout", **policy),
+                    Linear(len(ORDER), name="head", **policy),
                 ],
                 name="discriminator",
             )
@@ -156,7 +154,7 @@ class MISA(BaseModel):
             **policy,
         )
         self.fusion = Linear(3 * self.hidden_size, name="fusion", **policy)
-        self.fusion_dropout = keras.layers.Dropout(self.dropout, name="fusion_dropout", **policy)
+        self.fusion_dropout = Dropout(self.dropout, name="fusion_dropout", **policy)
         self.head = Linear(self.outputs_size, name="head", **policy)
 
     def build(self, inputs_shape: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_m3s.layers import Dropout
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models import contrast_stage
 from keras_m3s.models.base import PREDICTION, BaseModel
@@ -159,9 +160,7 @@ class MMIM(BaseModel):
             for m in self.sizes
         }
         self.projections = {m: dense(n, None, self, f"{m}_size") for m, n in self.sizes.items()}
-        self.encoder_drop = keras.layers.Dropout(
-            self.encoder_dropout, name="encoder_drop", **policy
-        )
+        self.encoder_drop = Dropout(self.encoder_dropout, name="encoder_drop", **policy)
         self.mi = {
             pair: MMILB(
                 self.mi_activation,
@@ -176,7 +175,7 @@ class MMIM(BaseModel):
         self.cpc = {
             m: CPC(self.cpc_layers, self.cpc_activation, name=f"cpc_{m}", **policy) for m in ORDER
         }
-        self.drop = keras.layers.Dropout(self.dropout, name="drop", **policy)
+        self.drop = Dropout(self.dropout, name="drop", **policy)
         self.fusion_0 = dense(self.hidden_size, "tanh", self, "fusion_0")
         self.fusion_1 = dense(self.hidden_size, "tanh", self, "fusion_1")
         self.head = dense(self.outputs_size, None, self, "head")
@@ -284,7 +283,7 @@ class MMIM(BaseModel):
     def forget(self) -> None:
         """Empties `memories`, as at the start of an epoch."""
         for variable in self.memories:
-            variable.assign(ops.zeros_like(variable))
+            variable.assign(ops.zeros(variable.shape, variable.dtype))
 
     @property
     def mi_gradients(self) -> bool:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_m3s.layers import Linear
+from keras_m3s.layers import Dropout, Linear
 from keras_m3s.modalities import INDEX, TEXT_BERT, length_key
 from keras_m3s.models import torch_weights as published
 from keras_m3s.models.base import PREDICTION, BaseModel
@@ -60,7 +60,7 @@ class SequenceEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         policy = {"dtype": self.dtype_policy}
         self.recurrent = [LSTM(hidden_size, name=f"lstm_{n}", **policy) for n in range(layers)]
-        self.drop = keras.layers.Dropout(dropout, name="drop", **policy)
+        self.drop = Dropout(dropout, name="drop", **policy)
         self.project = Linear(size, name="project", **policy)
 
     def build(self, inputs_shape: Any, lengths_shape: Any = None) -> None:
@@ -97,7 +97,7 @@ class Head(keras.layers.Layer):
         super().__init__(**kwargs)
         policy = {"dtype": self.dtype_policy}
         self.size = size
-        self.drop = keras.layers.Dropout(dropout, name="drop", **policy)
+        self.drop = Dropout(dropout, name="drop", **policy)
         self.feature = Linear(size, "relu", name="feature", **policy)
         self.hidden = Linear(size, "relu", name="hidden", **policy)
         self.prediction = Linear(1, name="prediction", **policy)

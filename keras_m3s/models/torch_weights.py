@@ -85,7 +85,7 @@ def conv(prefix: str, layer: Any) -> Iterator[TorchWeight]:
 
 
 def conv_over_words(prefix: str, layer: Any) -> Iterator[TorchWeight]:
-    """`nn.Conv2d(1, out, (words, dim))`, a text CNN's, to `Conv1D(out, words)` on `dim` channels."""
+    """`nn.Conv2d(1, out, (words, dim))`, a text CNN's, to `Conv1D(out, words)` over `dim`."""
 
     def kernel(array: Array) -> Array:
         return np.transpose(np.squeeze(array, axis=1), (1, 2, 0))

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_m3s.layers import Dropout
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import MODALITIES
 from keras_m3s.models.base import PREDICTION, BaseModel
@@ -88,7 +89,7 @@ class Classifier(keras.layers.Layer):
             keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, **common)
             for _ in (layers if batch_norm else ())
         ]
-        self.dropout = keras.layers.Dropout(dropout_rate, **common)
+        self.dropout = Dropout(dropout_rate, **common)
 
     def build(self, input_shape: Any) -> None:
         dim = input_shape[-1]

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_m3s.layers import Dropout
 from keras_m3s.modalities import MODALITIES, length_key
 from keras_m3s.models.residual_autoencoder import initialized_dense, kaiming
 from keras_m3s.models.torch_weights import TorchWeight, conv_over_words, linear, lstm
@@ -100,7 +101,7 @@ class TextCNN(keras.layers.Layer):
             )
             for height in self.heights
         ]
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.project = initialized_dense(
             units, initializer, activation="relu", dtype=self.dtype_policy, name="project"
         )

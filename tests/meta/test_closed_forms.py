@@ -100,7 +100,9 @@ def tanh_gradient(theta, x, y):
 def test_tanh_network(steps, first_order):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 2)), rng.normal(size=(8, 1))
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)]
+    )
     theta = [v.astype("float64") for v in model.get_weights()]
 
     def adapt(theta):

@@ -12,7 +12,9 @@ BACKEND = keras.backend.backend()
 
 def data(rows=12, steps=6, seed=0):
     rng = np.random.default_rng(seed)
-    x = {m: rng.normal(size=(rows, steps, 3)).astype("float32") for m in ("audio", "vision", "text")}
+    x = {
+        m: rng.normal(size=(rows, steps, 3)).astype("float32") for m in ("audio", "vision", "text")
+    }
     return x, sum(v.mean((1, 2)) for v in x.values())[:, None].astype("float32")
 
 
@@ -36,7 +38,9 @@ def build(kind="m3s", optimizer=None, compile_args=None, **network_args):
         outer = m3s.MetaModel(model, 2, 0.05)
     else:
         outer = m3s.M3S(model, m3s.MissingModality(seed=1), 2, 0.05)
-    outer.compile(optimizer or keras.optimizers.Adam(0.01), **{"loss": "mse", **(compile_args or {})})
+    outer.compile(
+        optimizer or keras.optimizers.Adam(0.01), **{"loss": "mse", **(compile_args or {})}
+    )
     return outer
 
 
@@ -81,7 +85,9 @@ def test_weights_file_keeps_the_seed_state(kind, tmp_path):
     other = build(kind, dropout=0.5)
     other.fit(x, y, batch_size=12, epochs=1, verbose=0)
     other.load_weights(tmp_path / "model.weights.h5")
-    for ours, theirs in zip(model.non_trainable_variables, other.non_trainable_variables, strict=True):
+    for ours, theirs in zip(
+        model.non_trainable_variables, other.non_trainable_variables, strict=True
+    ):
         np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
 
 
@@ -132,7 +138,9 @@ def test_sample_weights():
     for rows, w in ((slice(None), weight), (kept, weight[kept])):
         keras.utils.set_random_seed(0)
         model = m3s.MetaModel(network(), 1, 0.1)
-        model.compile(keras.optimizers.SGD(0.1), loss=keras.losses.MeanSquaredError(reduction="sum"))
+        model.compile(
+            keras.optimizers.SGD(0.1), loss=keras.losses.MeanSquaredError(reduction="sum")
+        )
         model.train_on_batch({k: v[rows] for k, v in x.items()}, y[rows], sample_weight=w)
         results.append(model.get_weights())
     for a, b in zip(*results, strict=True):
@@ -217,7 +225,9 @@ def test_dict_outputs_with_a_loss_and_a_metric_each():
         loss_weights={"score": 1.0, "kind": 0.5},
         metrics={"score": ["mae"], "kind": ["sparse_categorical_accuracy"]},
     )
-    history = model.fit(x, targets, epochs=2, batch_size=4, validation_data=(x, targets), verbose=0).history
+    history = model.fit(
+        x, targets, epochs=2, batch_size=4, validation_data=(x, targets), verbose=0
+    ).history
     assert {"loss", "score_loss", "kind_loss", "score_mae", "val_kind_loss"} <= set(history)
     np.testing.assert_allclose(
         history["val_loss"][-1],
@@ -260,7 +270,9 @@ def test_callbacks_and_early_stopping():
     plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, min_delta=1e9, patience=1)
     model.fit(x, y, epochs=9, validation_data=(x, y), callbacks=[plateau, stop], verbose=0)
     assert stop.stopped_epoch == 1
-    np.testing.assert_allclose(float(ops.convert_to_numpy(model.optimizer.learning_rate)), 0.005, rtol=1e-6)
+    np.testing.assert_allclose(
+        float(ops.convert_to_numpy(model.optimizer.learning_rate)), 0.005, rtol=1e-6
+    )
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras does not offer it on torch")
@@ -325,7 +337,9 @@ def test_inner_learning_rates_by_path():
     x, y = data()
     model = network()
     meta = m3s.MetaModel(model, 1, {"body": 0.0, "": 0.2})
-    assert meta.inner_rates() == [0.0 if "body" in v.path else 0.2 for v in model.trainable_variables]
+    assert meta.inner_rates() == [
+        0.0 if "body" in v.path else 0.2 for v in model.trainable_variables
+    ]
     with pytest.raises(ValueError, match="Variables without one: .*head"):
         m3s.MetaModel(model, 1, {"body": 0.1}).inner_rates()
     with pytest.raises(ValueError, match=r"without a variable: \['tail'\]"):

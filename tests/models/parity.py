@@ -20,7 +20,9 @@ def load_golden_weights(model: Any, params: Mapping[str, np.ndarray]) -> None:
 
 def part(golden: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """The entries under `prefix/`, without it."""
-    return {k.removeprefix(f"{prefix}/"): v for k, v in golden.items() if k.startswith(f"{prefix}/")}
+    return {
+        k.removeprefix(f"{prefix}/"): v for k, v in golden.items() if k.startswith(f"{prefix}/")
+    }
 
 
 def built(model: Any, x: Mapping[str, np.ndarray]) -> Any:
@@ -125,5 +127,7 @@ def assert_gradients(
             failures.append(f"{weight.name} ({variable.path}): {error:.2e}")
     assert not failures, "\n".join(failures)
     unused = getattr(model, "torch_unused", ())
-    left = [n for n in golden_grads if n not in seen and not any(re.fullmatch(p, n) for p in unused)]
+    left = [
+        n for n in golden_grads if n not in seen and not any(re.fullmatch(p, n) for p in unused)
+    ]
     assert not left, f"gradients of no variable: {left}"

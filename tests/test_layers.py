@@ -1,0 +1,94 @@
+"""Layers against PyTorch's own and against closed forms."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_m3s.layers import GradientReversal, Linear, TransformerEncoderLayer
+from keras_m3s.models.torch_weights import transformer_encoder_layer
+
+
+def derivatives(function: Callable[[Any], Any], x: float) -> tuple[float, float]:
+    """First and second derivative of a scalar function on the running backend."""
+    tensor = ops.convert_to_tensor(np.float32(x))
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        first = jax.grad(function)
+        return float(first(tensor)), float(jax.grad(first)(tensor))
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as outer:
+            outer.watch(tensor)
+            with tf.GradientTape() as inner:
+                inner.watch(tensor)
+                value = function(tensor)
+            first = inner.gradient(value, tensor)
+        return float(first), float(outer.gradient(first, tensor))
+    import torch
+
+    tensor = tensor.detach().clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(tensor), tensor, create_graph=True)
+    (second,) = torch.autograd.grad(first, tensor)
+    return first.item(), second.item()
+
+
+def test_gradient_reversal_to_second_order() -> None:
+    layer = GradientReversal(scale=0.5)
+    x = 1.3
+    assert float(layer(np.float32(x))) == np.float32(x)
+    # d/dx r(x)^3 = -0.5 * 3 r^2, and once more -0.5 * (-0.5 * 6 r), as r' = -0.5 each time.
+    first, second = derivatives(lambda t: layer(t) ** 3, x)
+    assert first == pytest.approx(-0.5 * 3 * x**2, rel=1e-5)
+    assert second == pytest.approx(0.25 * 6 * x, rel=1e-5)
+
+
+def test_gradient_reversal_keeps_the_value_exactly() -> None:
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype("float32") * 1e5
+    np.testing.assert_array_equal(ops.convert_to_numpy(GradientReversal(0.3)(x)), x)
+    assert GradientReversal.from_config(GradientReversal(0.3).get_config()).scale == 0.3
+
+
+def test_linear_starts_as_in_pytorch() -> None:
+    layer = Linear(400)
+    layer.build((None, 25))
+    for variable in (layer.kernel, layer.bias):
+        values = ops.convert_to_numpy(variable)
+        assert 0.19 < np.abs(values).max() <= 0.2
+        assert abs(values.std() - 0.2 / 3**0.5) < 0.01
+    again = Linear.from_config(layer.get_config())
+    again.build((None, 25))
+    assert again.bias.shape == (400,)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_transformer_encoder_layer_is_pytorchs(heads: int) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    reference = torch.nn.TransformerEncoderLayer(6, heads, 10, batch_first=True)
+    for norm in (reference.norm1, reference.norm2):  # so that neither is the identity
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+    x = np.random.default_rng(0).normal(size=(2, 4, 6)).astype("float32")
+    layer = TransformerEncoderLayer(heads=heads, hidden_size=10)
+    layer.build(x.shape)
+    state = reference.state_dict()
+    for weight in transformer_encoder_layer("layer", layer):
+        array = state.pop(weight.name.removeprefix("layer.")).numpy()
+        weight.variable.assign(weight.to_keras(array))
+    assert not state
+    expected = reference.eval()(torch.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(ops.convert_to_numpy(layer(x, training=True)) - expected).max() > 1e-3
+
+
+@pytest.mark.once
+def test_transformer_heads_must_divide() -> None:
+    with pytest.raises(ValueError, match=r"`heads` must divide .* heads=4, width 6"):
+        TransformerEncoderLayer(heads=4).build((None, 3, 6))
