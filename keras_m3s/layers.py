@@ -40,6 +40,9 @@ class Linear(keras.layers.Dense):
     Reference: torch.nn.Linear.reset_parameters (uniform Kaiming with a = sqrt(5), which is this).
     """
 
+    kernel_initializer: Any
+    bias_initializer: Any
+
     def __init__(
         self,
         units: int,

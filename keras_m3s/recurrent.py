@@ -499,7 +499,7 @@ class _Recurrent(keras.layers.Layer):
                 outputs.append(self._torch_kernel(inputs.flip(1), self.backward_cell).flip(1))
             return outputs
         # On a GPU to ask for the longest length would wait for all that is queued there.
-        longest = steps if inputs.is_cuda else max(1, int(lengths.max()))
+        longest = steps if inputs.device.type != "cpu" else max(1, int(lengths.max()))
         x = inputs[:, :longest]
         time = torch.arange(longest, device=x.device)
         outputs = [self._torch_kernel(x, self.forward_cell)]

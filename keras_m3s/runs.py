@@ -54,8 +54,10 @@ class RunDirectory:
         return self.path / "best.keras"
 
     @property
-    def last(self) -> pathlib.Path:
-        return self.path / "last.keras"
+    def last(self) -> tuple[int, pathlib.Path] | None:
+        """The newest checkpoint: epochs done, and its file."""
+        found = sorted(self.path.glob("last-*.keras"))
+        return (int(found[-1].stem.removeprefix("last-")), found[-1]) if found else None
 
     @property
     def complete(self) -> bool:

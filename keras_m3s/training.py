@@ -48,10 +48,10 @@ def train(
     keras.utils.set_random_seed(experiment.seed)
     batches = train_batches(experiment, splits["train"])
     model = build(experiment, splits["train"])
-    if run.last.is_file():
-        model = keras.saving.load_model(run.last)
-    # The saved optimizer counts its steps, and so the epochs that the saved weights have seen.
-    done = int(keras.ops.convert_to_numpy(model.optimizer.iterations)) // len(batches)
+    done = 0
+    if run.last:
+        done, checkpoint = run.last
+        model = keras.saving.load_model(checkpoint)
     procedure = model.model.training_callbacks(batches)
     keeper = Keeper(run, experiment, model.model, run.read_history()[:done])
     if done < experiment.epochs and not keeper.out_of_patience:
@@ -186,7 +186,11 @@ class Keeper(keras.callbacks.Callback):
     def _checkpoint(self) -> None:
         # The rows first: those beyond the checkpoint are dropped when the run goes on from it.
         self.run.write_csv("history.csv", self.history)
-        self._save(self.run.last)
+        older = set(self.run.path.glob("last-*.keras"))
+        newest = self.run.path / f"last-{len(self.history):04d}.keras"
+        self._save(newest)
+        for path in older - {newest}:
+            path.unlink()
         self._saved_at = time.monotonic()
 
     def _save(self, path: Any) -> None:

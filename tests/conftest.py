@@ -11,6 +11,13 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ONCE_BACKEND = "jax"
 
+if keras.backend.backend() == "jax":
+    import jax
+
+    # Compiling is most of what the tests do, often of the same programs.
+    jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests marked `once` do not depend on the backend: one of the three runs carries them."""

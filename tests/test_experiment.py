@@ -13,7 +13,7 @@ def test_the_papers_settings():
     """Section 4.4: {alpha, beta, batch_size} and epochs."""
     given = {
         "mmin": (2e-4, 1e-4, 256, 60),
-        "mmim": (1e-3, 1e-3, 32, 40),
+        "mmim": ({"/mi_": 0.0, "": 1e-3}, 1e-3, 32, 40),
         "misa": (1e-4, 1e-4, 128, 500),
     }
     for model, expected in given.items():
@@ -21,7 +21,7 @@ def test_the_papers_settings():
         assert (e.inner_learning_rate, e.learning_rate, e.batch_size, e.epochs) == expected
         assert e.missing_rate == e.test_missing_rate == (0.4, 0.6)
     rates = Experiment.of("ch_sims", "self_mm", "m3s").inner_learning_rate
-    assert [rates[m] for m in ("audio", "vision", "text|bert")] == [5e-3, 5e-3, 5e-5]
+    assert [rates[f"{m}_encoder/"] for m in ("audio", "vision")] == [5e-3, 5e-3]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -272,7 +272,7 @@ def test_gradient_of_length_zero_is_zero():
     assert not dx[0].any() and not dx[1, 4:].any() and dx[1, :4].all()
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs op by op")
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX compiles in the tests against torch")
 @kinds
 def test_compiled_equals_eager(name):
     layer = built(name, True)
@@ -285,13 +285,6 @@ def test_compiled_equals_eager(name):
         return ops.sum(sequence**2) + ops.sum(final)
 
     second = squared_gradients(layer, lengths, True)
-    if BACKEND == "jax":
-        import jax
-
-        for function in (value, second):
-            expected = jax.grad(function)(*map(ops.convert_to_tensor, arrays))
-            np.testing.assert_allclose(gradients(function, arrays)[0], expected, atol=1e-5)
-        return
     import tensorflow as tf
 
     for function in (value, second):

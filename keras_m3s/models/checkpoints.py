@@ -215,7 +215,8 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, Array]:
         ) from error
     try:
         with safe_open(path, framework="np") as file:
-            return {name: np.asarray(file.get_tensor(name)) for name in file}
+            names = list(file.keys())  # the file itself cannot be iterated
+            return {name: np.asarray(file.get_tensor(name)) for name in names}
     except TypeError as error:
         # numpy has no bfloat16 of its own, so the numpy reader refuses such tensors.
         raise ValueError(

@@ -150,11 +150,6 @@ class UtteranceModel(BaseModel):
     monitor_mode = "max"
     torch_unused = (r".*\.num_batches_tracked",)
 
-    @property
-    def torch_renames(self) -> list[tuple[str, str]]:
-        """Names of checkpoints that were trained without dropout."""
-        return self.classifier.torch_renames("C")
-
     encoders: UtteranceEncoders
 
     _clip_norm = 1.0
@@ -220,6 +215,7 @@ class UtteranceModel(BaseModel):
 
     @staticmethod
     def join(vectors: Mapping[str, Any]) -> Any:
+        """The vectors of all modalities there are, side by side, in the published order."""
         return ops.concatenate([vectors[m] for m in JOINED if m in vectors], axis=-1)
 
     @property
@@ -258,6 +254,11 @@ class UtteranceModel(BaseModel):
         constant, decay = self._epochs
         constant = constant if constant_epochs is None else constant_epochs
         return [LinearDecay(constant, decay if decay_epochs is None else decay_epochs)]
+
+    @property
+    def torch_renames(self) -> list[tuple[str, str]]:
+        """Names of checkpoints that were trained without dropout."""
+        return self.classifier.torch_renames("C")
 
     @classmethod
     def data_arguments(cls, labels: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from keras_m3s.models.utt_fusion import Classifier, LinearDecay, UttFusion
 from keras_m3s.models.utterance_encoders import SequenceEncoder, TextCNN
 from tests.models import parity
 
+JIT = keras.backend.backend() == "jax"
 STUDENT = {
     "audio_size": 8,
     "vision_size": 8,
@@ -142,7 +143,8 @@ def test_three_steps_are_the_published_ones(numbers, published):
     model = MMIN(**SMALL)
     model.load_teacher(teacher)
     parity.load_golden_weights(model, parity.part(numbers, "param"))
-    model.compile(model.published_optimizer(2e-4))
+    # JAX is nothing without its compiler; TensorFlow's takes a minute for these three steps.
+    model.compile(model.published_optimizer(2e-4), jit_compile=JIT)
     label = numbers["in/label"]
     for index, losses in zip(numbers["tr/missing_index"], numbers["tr/losses"], strict=True):
         x = {**x, "missing_index": index}
@@ -288,13 +290,13 @@ def test_fuse_in_training_needs_the_teacher():
 def test_two_stages_by_fit():
     x, y = batch()
     teacher = UttFusion(**TINY_TEACHER)
-    teacher.compile(teacher.published_optimizer())
+    teacher.compile(teacher.published_optimizer(), jit_compile=JIT)
     teacher.fit(x, y, batch_size=2, verbose=0)
     model = MMIN(**TINY)
     model.load_teacher(teacher)
     for own, theirs in zip(model.encoders.weights, teacher.encoders.weights, strict=True):
         close(own, ops.convert_to_numpy(theirs), 0)
-    model.compile(model.published_optimizer())
+    model.compile(model.published_optimizer(), jit_compile=JIT)
     x["missing_index"] = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]], "int32")
     callbacks = model.training_callbacks(constant_epochs=1, decay_epochs=1)
     history = model.fit(x, y, batch_size=2, epochs=2, verbose=0, callbacks=callbacks)

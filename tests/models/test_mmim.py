@@ -1,0 +1,286 @@
+"""MMIM against its published numbers, and where those do not reach, against what must hold."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from parity import assert_gradients, gradients, load_golden_weights, part
+
+from keras_m3s.meta.with_missing import WithMissing
+from keras_m3s.missing import MissingModality
+from keras_m3s.models.mmim import MMIM, PAIRS
+from keras_m3s.models.mutual_information import Moments, XavierNormal, class_moments, entropy, pool
+
+STEPS, WIDTHS = 5, {"audio": 3, "vision": 4, "text": 6}
+SMALL = {
+    "hidden_size": 6,
+    "audio_hidden_size": 5,
+    "vision_hidden_size": 7,
+    "audio_size": 8,
+    "vision_size": 12,
+    "dropout": 0.0,
+}
+
+
+def batch_of(rows: int, seed: int = 0, steps: int = STEPS) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    batch: dict[str, np.ndarray] = {}
+    for m, width in WIDTHS.items():
+        length = random.integers(1, steps + 1, rows).astype("int32")
+        x = random.normal(size=(rows, steps, width)).astype("float32")
+        batch[m] = x * (np.arange(steps)[None, :, None] < length[:, None, None])
+        batch[f"{m}_length"] = length
+    return batch
+
+
+def labels(rows: int) -> np.ndarray:
+    """Of both signs, in turn."""
+    size = np.random.default_rng(1).uniform(0.5, 2.0, size=(rows, 1))
+    return (size * np.where(np.arange(rows) % 2, 1, -1)[:, None]).astype("float32")
+
+
+def numpy(x: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(x), "float32")
+
+
+def small(rows: int = 8, **kwargs: Any) -> tuple[MMIM, dict[str, np.ndarray], np.ndarray]:
+    """A small MMIM, built, and a batch for it."""
+    model, x = MMIM(**{**SMALL, **kwargs}), batch_of(rows)
+    model(x)
+    return model, x, labels(rows)
+
+
+def mi_values(model: MMIM, part_of: str) -> list[np.ndarray]:
+    """Values of the likelihoods' variables, or of the projections'."""
+    found = []
+    for mi in model.mi.values():
+        chosen = mi.likelihood_variables if part_of == "likelihood" else mi.projection.variables
+        found += [numpy(v) for v in chosen]
+    return found
+
+
+def moved(before: list[np.ndarray], after: list[np.ndarray]) -> float:
+    return max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True))
+
+
+def golden_batch(golden: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    given = part(golden, "in")
+    return {
+        "audio": given[f"{prefix}acoustic"].transpose(1, 0, 2),
+        "vision": given[f"{prefix}visual"].transpose(1, 0, 2),
+        "text": given[f"{prefix}sentences"],
+        "audio_length": given[f"{prefix}a_len"],
+        "vision_length": given[f"{prefix}v_len"],
+    }
+
+
+def published(golden: dict[str, np.ndarray]) -> tuple[MMIM, dict[str, np.ndarray], np.ndarray]:
+    """The model and batch of the golden file, weights loaded, its memory as a third batch has it."""
+    x, history = golden_batch(golden, ""), golden_batch(golden, "hist_")
+    sizes = {f"{m}_{kind}": 8 for m in ("audio", "vision") for kind in ("hidden_size", "size")}
+    model = MMIM(hidden_size=10, dropout=0.0, mi_gradients=True, **sizes)
+    model(x)
+    load_golden_weights(model, part(golden, "param"))
+    for _ in range(2):  # H counts from the third batch on
+        model.loss_terms(history, golden["in/hist_y"], model(history, training=True))
+    return model, x, golden["in/y"]
+
+
+def test_published_outputs_and_losses(golden: Any) -> None:
+    numbers = golden("mmim")
+    model, x, y = published(numbers)
+    encoded = model.encode(x)
+    outputs = model(x, training=True)
+    terms = model.loss_terms(x, y, outputs)
+    expected = {
+        "text": encoded["text"],
+        "acoustic_enc": encoded["audio"],
+        "visual_enc": encoded["vision"],
+        "preds": outputs["prediction"],
+        "lld_tv": outputs["lld"]["tv"],
+        "lld_ta": outputs["lld"]["ta"],
+        "nce_t": outputs["nce"]["text"],
+        "nce_a": outputs["nce"]["audio"],
+        "nce_v": outputs["nce"]["vision"],
+        "lld": terms["lld"],
+        "nce": terms["nce"],
+        "H": terms["entropy"],
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(
+            numpy(value), numbers[f"out/{name}"], rtol=1e-5, atol=1e-5, err_msg=name
+        )
+
+
+def test_published_total_loss(golden: Any) -> None:
+    numbers = golden("mmim")
+    model, x, y = published(numbers)
+    model.compile()
+    total = model.compute_loss(x, y, model(x, training=True), training=True)
+    np.testing.assert_allclose(numpy(total), numbers["out/total"], rtol=1e-5)
+
+
+def test_published_gradients(golden: Any) -> None:
+    """Those of `mi_*` too, which are trainable with `mi_gradients` alone."""
+    numbers = golden("mmim")
+    model, x, y = published(numbers)
+    assert_gradients(model, x, y, part(numbers, "grad"))
+
+
+@pytest.mark.parametrize("cpc_layers", [1, 2, 3])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_other_configurations_agree_with_a_restatement(
+    cpc_layers: int, bidirectional: bool
+) -> None:
+    """`add_va`, both ways, deeper predictions: losses recomputed from the weights in numpy."""
+    model, x, _ = small(cpc_layers=cpc_layers, bidirectional=bidirectional, add_va=True)
+    encoded = {m: numpy(v) for m, v in model.encode(x).items()}
+    outputs = model(x, training=True)
+
+    def dense(layer: Any, v: np.ndarray) -> np.ndarray:
+        return v @ numpy(layer.kernel) + numpy(layer.bias)
+
+    joined = np.concatenate([encoded[m] for m in ("text", "audio", "vision")], axis=1)
+    fusion = np.tanh(dense(model.fusion_1, np.tanh(dense(model.fusion_0, joined))))
+    np.testing.assert_allclose(numpy(outputs["prediction"]), dense(model.head, fusion), atol=1e-5)
+    for pair, (a, b) in PAIRS.items():
+        mi = model.mi[pair]
+        mean = dense(mi.mean_1, np.maximum(dense(mi.mean_0, encoded[a]), 0))
+        logvar = dense(mi.logvar_1, np.maximum(dense(mi.logvar_0, encoded[a]), 0))
+        lld = (-((mean - encoded[b]) ** 2) / 2 / np.exp(logvar)).sum(1).mean()
+        np.testing.assert_allclose(numpy(outputs["lld"][pair]), lld, rtol=1e-4)
+    for m, net in model.cpc.items():
+        p = dense(net.net[0], fusion)
+        if cpc_layers > 1:
+            p = np.tanh(p)
+        for layer in net.net[1:]:
+            p = dense(layer, p)
+        v = encoded[m] / np.linalg.norm(encoded[m], axis=1, keepdims=True)
+        p = p / np.linalg.norm(p, axis=1, keepdims=True)
+        nce = (np.log(np.exp(v @ p.T).sum(1)) - (v * p).sum(1)).mean()
+        np.testing.assert_allclose(numpy(outputs["nce"][m]), nce, rtol=1e-4)
+    assert set(outputs["lld"]) == set(PAIRS)
+
+
+def test_pooled_entropy_is_that_of_all_rows() -> None:
+    random = np.random.default_rng(0)
+    rows, signs = random.normal(size=(30, 3)).astype("float32"), labels(30)[:, 0]
+    tensor = keras.ops.convert_to_tensor
+    parts = [class_moments(tensor(rows[s]), signs[s]) for s in (slice(0, 12), slice(12, 30))]
+    stacked = Moments(*(keras.ops.stack(p) for p in zip(*parts, strict=True)))
+    expected = 0.25 * sum(
+        np.linalg.slogdet(np.cov(rows[chosen].T, bias=True))[1] for chosen in (signs > 0, signs < 0)
+    )
+    np.testing.assert_allclose(numpy(entropy(pool(stacked))), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["one row", "no negatives", "zero label", "few rows", "constant"])
+def test_degenerate_batches_have_finite_gradients(case: str) -> None:
+    rows = 1 if case == "one row" else 3 if case == "few rows" else 8
+    model, x, y = small(rows, mi_gradients=True)
+    if case == "no negatives":
+        y = np.abs(y)
+    if case == "zero label":
+        y = np.zeros_like(y)
+    if case == "constant":  # also a row of zeros for CPC
+        x = {k: np.zeros_like(v) if v.ndim == 3 else v for k, v in x.items()}
+    model.batches_seen.assign(5)
+    grads = gradients(model, x, y)
+    assert all(np.isfinite(g).all() for g in grads)
+    loss = model.compute_loss(x, y, model(x, training=True), training=True)
+    assert np.isfinite(numpy(loss))
+
+
+def test_entropy_counts_from_the_third_batch_and_forgets() -> None:
+    model, x, y = small(40)
+    terms = [model.loss_terms(x, y, model(x, training=True)) for _ in range(3)]
+    counted = [float(numpy(t["entropy"])) for t in terms]
+    assert counted[:2] == [0.0, 0.0]
+    assert counted[2] != 0.0
+    assert int(numpy(model.batches_seen)) == 3
+    assert all(numpy(mi.memory.count)[0].sum() == 40 for mi in model.mi.values())
+    model.forget()
+    assert all(not numpy(v).any() for v in model.memories)
+
+
+def test_padding_changes_nothing() -> None:
+    model, x, _ = small()
+    longer = {
+        k: np.pad(v, ((0, 0), (0, 50), (0, 0))) if k in ("audio", "vision") else v
+        for k, v in x.items()
+    }
+    np.testing.assert_allclose(numpy(model(longer)), numpy(model(x)), atol=1e-5)
+
+
+def test_mixed_bfloat16_is_finite() -> None:
+    model, x, y = small(dtype="mixed_bfloat16")
+    model.compile()
+    assert np.isfinite(numpy(model.compute_loss(x, y, model(x, training=True), training=True)))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("own_optimizer", [False, True])
+def test_stage_0_alone_moves_mi(wrapped: bool, own_optimizer: bool) -> None:
+    """The model is built in `fit`; stage 1 follows in the same epoch and leaves `mi_*` alone."""
+    base, x, y = MMIM(**SMALL), batch_of(16), labels(16)
+    model = WithMissing(base, MissingModality(seed=0)) if wrapped else base
+    model.compile(keras.optimizers.Adam(1e-3) if own_optimizer else base.published_optimizer())
+    seen: dict[str, Any] = {}
+
+    class AfterStage0(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            seen["likelihood"] = mi_values(base, "likelihood")
+            seen["projection"] = mi_values(base, "projection")
+            seen["head"] = numpy(base.head.kernel)
+
+    class BeforeStage0(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if base.built:
+                seen["start"] = mi_values(base, "likelihood")
+
+    callbacks = [BeforeStage0(), *base.training_callbacks((x, y)), AfterStage0()]
+    history = model.fit(
+        x, y, batch_size=8, epochs=2, callbacks=callbacks, verbose=0, validation_data=(x, y)
+    )
+    assert moved(seen["start"], seen["likelihood"]) > 0
+    for name in ("likelihood", "projection"):
+        assert moved(seen[name], mi_values(base, name)) == 0
+    assert np.abs(seen["head"] - numpy(base.head.kernel)).max() > 0
+    assert len(history.history["contrast_loss"]) == 2
+    assert int(numpy(base.batches_seen)) == 2  # forgotten at the second epoch's start
+
+
+def test_save_and_load_keep_everything(tmp_path: Any) -> None:
+    model, x, y = small()
+    model.compile(model.published_optimizer())
+    model.fit(x, y, batch_size=4, verbose=0, callbacks=model.training_callbacks((x, y))[:1])
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), atol=1e-6)
+    for old, new in zip(model.memories, loaded.memories, strict=True):
+        np.testing.assert_array_equal(numpy(old), numpy(new))
+    kept = zip(model.contrast_optimizer.variables, loaded.contrast_optimizer.variables, strict=True)
+    for old, new in kept:
+        np.testing.assert_array_equal(numpy(old), numpy(new))
+    assert int(numpy(loaded.contrast_optimizer.iterations)) == 1  # stage 0 takes 32 rows a batch
+
+
+@pytest.mark.once
+def test_xavier_normal_is_not_truncated() -> None:
+    values = numpy(XavierNormal()((400, 600), "float32"))
+    deviation = (2 / 1000) ** 0.5
+    assert abs(values.std() / deviation - 1) < 0.01
+    assert np.abs(values).max() > 3 * deviation  # truncated ones end at 2.3
+
+
+@pytest.mark.once
+def test_arguments_are_checked() -> None:
+    with pytest.raises(ValueError, match="memory_batches"):
+        MMIM(memory_batches=0)
+    with pytest.raises(ValueError, match="layers"):
+        MMIM(cpc_layers=0)
+    with pytest.raises(ValueError, match=">= 4"):
+        MMIM(**{**SMALL, "audio_size": 3})(batch_of(2))
+    with pytest.raises(ValueError, match="'audio' and 'vision'"):
+        MMIM(**SMALL)({"text": batch_of(2)["text"]})
