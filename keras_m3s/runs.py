@@ -4,7 +4,7 @@ experiment.json    the `Experiment`
 environment.json   versions, backend, fingerprints of the data
 history.csv        a row per epoch
 best.keras         the model of the best validation value so far
-last.keras         the model, optimizer, seeds and memories to go on from
+last-0012.keras    the model, optimizer, seeds and memories after an epoch, to go on from
 predictions.csv    id, truth, prediction on the test data
 metrics.json       test metrics; there once the run is complete
 """
