@@ -192,7 +192,7 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     from keras_m3s.experiment import Experiment
 
     # Narrow, and at high rates: done in a minute or two on two cores.
-    settings = {
+    settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": 64,
         "learning_rate": 2e-3,
