@@ -257,9 +257,10 @@ class MMIM(BaseModel):
         entropy = sum(
             mi.remembered_entropy(outputs["rows"][pair], y, slot) for pair, mi in self.mi.items()
         )
-        self.batches_seen.assign(seen + 1)
-        # One batch later than the memory is full, as published.
+        # One batch later than the memory is full, as published. Before the count moves on: on
+        # PyTorch `seen` is the variable's own storage.
         counts = ops.cast(seen > self.memory_batches, entropy.dtype)
+        self.batches_seen.assign(seen + 1)
         return {
             "nce": sum(outputs["nce"].values()),
             "lld": sum(outputs["lld"].values()),
