@@ -16,9 +16,11 @@ BASE = $(VENV)/base.installed
 FULL = $(VENV)/full.installed
 PROJECT = pyproject.toml setup.py
 
-# Two test processes on two cores: one thread each, or they wait for one another.
-ONE_THREAD = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
-	XLA_FLAGS="--xla_cpu_multi_thread_eigen=false $(XLA_FLAGS)"
+# Two test processes on two cores: one thread each, or they wait for one another. And tests compile
+# far longer than they compute: XLA is not to optimise.
+FOR_TESTS = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
+	XLA_FLAGS="--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 \
+	--xla_llvm_disable_expensive_passes=true $(XLA_FLAGS)"
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help demo test lint format bench wheel lock clean
@@ -32,7 +34,7 @@ demo: $(BASE) ## Train MISA three ways on generated data and print the table.
 test: $(FULL) ## Run the tests on JAX, TensorFlow and PyTorch; ARGS goes to pytest.
 	@status=0; for backend in $(BACKENDS); do \
 		echo "== KERAS_BACKEND=$$backend"; \
-		$(ONE_THREAD) KERAS_BACKEND=$$backend \
+		$(FOR_TESTS) KERAS_BACKEND=$$backend \
 			$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations 10 $(ARGS) || status=1; \
 	done; exit $$status
 

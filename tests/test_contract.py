@@ -72,20 +72,15 @@ def test_fit_alone_with_its_published_optimizer_and_loss(name):
 
 
 @pytest.mark.parametrize("site", ["raw", "encoded"])
-def test_m3s_replays_and_goes_on_after_loading(name, site, tmp_path):
-    """Same seed, same numbers; and saved after a step and loaded, the same numbers still."""
+def test_m3s_goes_on_after_loading(name, site, tmp_path):
+    """Saved after a step and loaded, it takes the next step with the same numbers."""
     x, y = batch(name)
     outer = wrapped(name, site)
-    first = [outer.train_on_batch(x, y)]
     path = tmp_path / "model.keras"
+    losses = [outer.train_on_batch(x, y)]
     outer.save(path)
-    first.append(outer.train_on_batch(x, y))
-    assert np.isfinite(first).all()
-
-    again = wrapped(name, site)
-    second = [again.train_on_batch(x, y), again.train_on_batch(x, y)]
-    np.testing.assert_allclose(first, second, rtol=1e-6)
-    assert_equal(values(outer), values(again))
+    losses.append(outer.train_on_batch(x, y))
+    assert np.isfinite(losses).all()
 
     loaded = keras.saving.load_model(path)
     loaded.train_on_batch(x, y)

@@ -7,7 +7,6 @@ import keras
 import tensorflow as tf
 
 from keras_m3s.meta import objective
-from keras_m3s.meta.objective import Objective as Objective
 from keras_m3s.meta.objective import State
 
 
@@ -23,10 +22,23 @@ def gradient(fn: Callable[[Any], Any], values: list[Any], again: bool = False) -
 
 
 def repeat(step: Callable[..., Any], start: tuple[Any, Any], times: int) -> tuple[Any, Any]:
-    """`times` applications of `step`."""
-    for _ in range(times):
-        start = step(*start)
-    return start
+    """`times` applications of `step`, compiled once on a single device."""
+    if times < 2 or _replicas() > 1:  # replicas cannot meet inside a loop
+        for _ in range(times):
+            start = step(*start)
+        return start
+    return tuple(  # type: ignore[return-value]
+        tf.while_loop(
+            lambda *_: True,
+            lambda *carry: tuple(step(*carry)),
+            start,
+            maximum_iterations=times,
+        )
+    )
+
+
+def _replicas() -> int:
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
 def sum_over_replicas(gradients: list[Any]) -> list[Any]:
@@ -46,12 +58,29 @@ def rows_of_this_replica(sample: Callable[[Any], Any], batch_size: Any) -> Any:
     return rows[replica.replica_id_in_sync_group :: replica.num_replicas_in_sync]
 
 
+class Objective(objective.Objective):
+    """Builds the model before its first step is traced.
+
+    Keras leaves that to the step. But no variable may be made in a stateless scope, and a program
+    that makes variables is traced twice.
+    """
+
+    def _maybe_symbolic_build(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
+        if self._distribute_strategy is not None:
+            super()._maybe_symbolic_build(iterator, data_batch)  # type: ignore[misc]
+            return
+        if iterator is not None:
+            _, _, batches = next(iter(iterator))
+            data_batch = keras.tree.map_structure(
+                lambda a: None if isinstance(a, tf.experimental.Optional) else a, next(batches)
+            )
+        self._symbolic_build(data_batch=data_batch)
+
+
 class MetaStep:
     """`train_step` of `MetaModel`."""
 
     def train_step(self: Any, data: Any) -> Any:
-        # `fit` defers building to the first step, but no variable may be made in a stateless scope.
-        self._symbolic_build(data_batch=data)
         trainable = [tf.convert_to_tensor(v.value) for v in self.trainable_variables]
         state = State(
             [tf.convert_to_tensor(v.value) for v in self.non_trainable_variables],

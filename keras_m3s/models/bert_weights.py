@@ -11,7 +11,7 @@ BERT_UNUSED: tuple[str, ...] = (r"(.*\.)?embeddings\.position_ids",)
 """For a model's `torch_unused`: a buffer 0, 1, 2, ... that older releases kept as a weight."""
 
 
-def bert_torch_weights(prefix: str, backbone: Any) -> Iterator[TorchWeight]:
+def bert_weights(prefix: str, backbone: Any) -> Iterator[TorchWeight]:
     """Every weight of a BERT, pooler included.
 
     Args:

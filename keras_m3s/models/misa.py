@@ -20,6 +20,7 @@ from keras_m3s.layers import EPSILON, Dropout, GradientReversal, Linear, Transfo
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models import torch_weights as published
 from keras_m3s.models.base import PREDICTION, BaseModel
+from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
 from keras_m3s.optimizers import GroupedAdam
 from keras_m3s.recurrent import GRU, LSTM
 from keras_m3s.text import TEXT, TextStates
@@ -65,12 +66,7 @@ class MISA(BaseModel):
     """
 
     # `sp_discriminator` and, with a BERT, `tlayer_norm` are made there but reach no loss.
-    # `position_ids` is a constant that older BERTs stored.
-    torch_unused = (
-        r"sp_discriminator\..*",
-        r"tlayer_norm\..*",
-        r"bertmodel\.embeddings\.position_ids",
-    )
+    torch_unused = (r"sp_discriminator\..*", r"tlayer_norm\..*", *BERT_UNUSED)
     # MMSA keeps the model under `Model.` and wraps its BERT once more.
     torch_renames = ((r"^Model\.", ""), (r"^bertmodel\.model\.", "bertmodel."))
 
@@ -296,7 +292,7 @@ class MISA(BaseModel):
         yield from published.linear("fusion.fusion_layer_1", self.fusion)
         yield from published.linear("fusion.fusion_layer_3", self.head)
         if self.text_states.bert is not None:
-            yield from published.bert("bertmodel", self.text_states.bert)
+            yield from bert_weights("bertmodel", self.text_states.bert)
 
     def get_config(self) -> dict[str, Any]:
         own = {

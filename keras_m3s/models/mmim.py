@@ -26,8 +26,9 @@ from keras_m3s.layers import Dropout
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models import contrast_stage
 from keras_m3s.models.base import PREDICTION, BaseModel
+from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
 from keras_m3s.models.mutual_information import CPC, MMILB, XavierNormal, dense
-from keras_m3s.models.torch_weights import TorchWeight, bert, linear, lstm
+from keras_m3s.models.torch_weights import TorchWeight, linear, lstm
 from keras_m3s.recurrent import LSTM
 from keras_m3s.text import BERT_PATHS, TEXT, TextStates
 
@@ -94,10 +95,10 @@ class MMIM(BaseModel):
         (r"^Model\.", ""),
         (r"^(text_enc\.)?bertmodel\.(model\.)?", "text_enc.bertmodel."),
     )
-    # `position_ids` is a constant that older BERTs stored. With two LSTM layers the published
-    # code fails where these read one way, and reads only the first where they read both.
+    # With two LSTM layers the published code fails where these read one way, and reads only the
+    # first where they read both.
     torch_unused = (
-        r".*embeddings\.position_ids",
+        *BERT_UNUSED,
         r"(visual|acoustic)_enc\.rnn\..*_l[1-9]\d*(_reverse)?",
     )
 
@@ -358,7 +359,7 @@ class MMIM(BaseModel):
     def torch_weights(self) -> Iterator[TorchWeight]:
         """Where each variable lies in a published checkpoint; the memories are in none."""
         if self.text_states.bert is not None:
-            yield from bert("text_enc.bertmodel", self.text_states.bert)
+            yield from bert_weights("text_enc.bertmodel", self.text_states.bert)
         for m, name in (("vision", "visual_enc"), ("audio", "acoustic_enc")):
             yield from lstm(f"{name}.rnn", self.encoders[m])
             yield from linear(f"{name}.linear_1", self.projections[m])

@@ -19,8 +19,8 @@ from keras import ops
 
 from keras_m3s.layers import Dropout, Linear
 from keras_m3s.modalities import INDEX, TEXT_BERT, length_key
-from keras_m3s.models import torch_weights as published
 from keras_m3s.models.base import PREDICTION, BaseModel
+from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
 from keras_m3s.models.torch_weights import TorchWeight, linear, lstm
 from keras_m3s.models.unimodal_labels import FUSION, KINDS, UNIMODAL, UnimodalLabels
 from keras_m3s.optimizers import DiscardPartialAccumulation, GroupedAdam
@@ -163,7 +163,7 @@ class SelfMM(BaseModel):
     published_loss = "mean_absolute_error"
 
     torch_renames = ((r"^Model\.", ""),)
-    torch_unused = (r"text_model\.model\.embeddings\.position_ids",)
+    torch_unused = BERT_UNUSED
 
     def __init__(
         self,
@@ -385,7 +385,7 @@ class SelfMM(BaseModel):
     def torch_weights(self) -> Iterator[TorchWeight]:
         """Where each variable lies in a published checkpoint; the memories are in none."""
         if self.text_encoder.bert is not None:
-            yield from published.bert("text_model.model", self.text_encoder.bert)
+            yield from bert_weights("text_model.model", self.text_encoder.bert)
         yield from self.sequence_encoders["audio"].torch_weights("audio_model")
         yield from self.sequence_encoders["vision"].torch_weights("video_model")
         for kind, head in self.heads.items():

@@ -148,37 +148,3 @@ def transformer_encoder_layer(prefix: str, layer: Any) -> Iterator[TorchWeight]:
     yield from linear(f"{prefix}.linear2", layer.outer)
     yield from layer_norm(f"{prefix}.norm1", layer.attention_norm)
     yield from layer_norm(f"{prefix}.norm2", layer.dense_norm)
-
-
-def bert(prefix: str, backbone: Any) -> Iterator[TorchWeight]:
-    """`transformers.BertModel` to `keras_hub.models.BertBackbone`."""
-    embeddings = f"{prefix}.embeddings"
-    get = backbone.get_layer
-    yield from embedding(f"{embeddings}.word_embeddings", get("token_embedding"))
-    yield TorchWeight(
-        f"{embeddings}.position_embeddings.weight",
-        get("position_embedding").position_embeddings,
-    )
-    yield from embedding(f"{embeddings}.token_type_embeddings", get("segment_embedding"))
-    yield from layer_norm(f"{embeddings}.LayerNorm", get("embeddings_layer_norm"))
-    for number in range(backbone.num_layers):
-        block, name = get(f"transformer_layer_{number}"), f"{prefix}.encoder.layer.{number}"
-        attention = block._self_attention_layer
-        for part in ("query", "key", "value"):
-            dense = getattr(attention, f"{part}_dense")
-            yield from _heads(f"{name}.attention.self.{part}", dense)
-        yield from _heads(f"{name}.attention.output.dense", attention.output_dense)
-        yield from layer_norm(
-            f"{name}.attention.output.LayerNorm", block._self_attention_layer_norm
-        )
-        yield from linear(f"{name}.intermediate.dense", block._feedforward_intermediate_dense)
-        yield from linear(f"{name}.output.dense", block._feedforward_output_dense)
-        yield from layer_norm(f"{name}.output.LayerNorm", block._feedforward_layer_norm)
-    yield from linear(f"{prefix}.pooler.dense", get("pooled_dense"))
-
-
-def _heads(prefix: str, dense: Any) -> Iterator[TorchWeight]:
-    """A square `nn.Linear` to an `EinsumDense` whose kernel has an axis for the heads."""
-    kernel, bias = tuple(dense.kernel.shape), tuple(dense.bias.shape)
-    yield TorchWeight(f"{prefix}.weight", dense.kernel, lambda array: array.T.reshape(kernel))
-    yield TorchWeight(f"{prefix}.bias", dense.bias, lambda array: array.reshape(bias))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s.models.bert_weights import BERT_UNUSED, bert_torch_weights
+from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
 from keras_m3s.models.checkpoints import load_torch_checkpoint
 from keras_m3s.text import TextStates
 
@@ -27,7 +27,7 @@ class Reader(keras.Model):
         return self.text_states(inputs, training=training)[0]
 
     def torch_weights(self):
-        yield from bert_torch_weights(self.prefix, self.text_states.bert)
+        yield from bert_weights(self.prefix, self.text_states.bert)
 
 
 def backbone(vocabulary=30, length=16, sizes=SIZES):
@@ -87,7 +87,7 @@ def test_states_are_those_of_huggingface(bert_in_torch, prefix):
 
 def test_every_weight_is_named_once_and_the_pooler_with_them(bert_in_torch):
     bert = backbone()
-    weights = list(bert_torch_weights("", bert))
+    weights = list(bert_weights("", bert))
     assert {w.name for w in weights} == {name for name, _ in bert_in_torch.named_parameters()}
     assert {id(w.variable) for w in weights} == {id(v) for v in bert.weights}
     assert len(weights) == len(bert.weights)
@@ -96,8 +96,8 @@ def test_every_weight_is_named_once_and_the_pooler_with_them(bert_in_torch):
 def test_two_models_in_one_process_keep_their_own_variables():
     first, second = backbone(), backbone()
     ours = {id(v) for v in second.weights}
-    assert {id(w.variable) for w in bert_torch_weights("", second)} == ours
-    assert not ours & {id(w.variable) for w in bert_torch_weights("", first)}
+    assert {id(w.variable) for w in bert_weights("", second)} == ours
+    assert not ours & {id(w.variable) for w in bert_weights("", first)}
 
 
 def test_states_are_those_of_self_mm(golden):
