@@ -39,7 +39,7 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 BACKENDS = ("jax", "jaxlib", "tensorflow", "torch")
 # Who may name a backend: the gradient primitives and the fast kernels, all of them; tf.data and the
 # reader of .pth files, one each, imported when used.
-NAMES_ANY = ("meta/", "recurrent.py")
+NAMES_ANY = ("meta/", "recurrent/")
 NAMES_ONE = {
     "data.py": "tensorflow",
     "batches.py": "tensorflow",

@@ -27,7 +27,7 @@ def repeat(step: Callable[..., Any], start: tuple[Any, Any], times: int) -> tupl
         for _ in range(times):
             start = step(*start)
         return start
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         tf.while_loop(
             lambda *_: True,
             lambda *carry: tuple(step(*carry)),
