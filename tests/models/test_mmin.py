@@ -547,7 +547,7 @@ def test_batch_of_one():
     x, y = batch(1)
     x["missing_index"] = np.array([[1, 0, 1]], "int32")
     model = MMIN(**TINY, batch_norm=True)
-    model.compile(run_eagerly=True)
+    model.compile(run_eagerly=not JIT)
     assert np.isfinite(model.train_on_batch(x, y))
     assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in model.weights)
 
@@ -562,7 +562,7 @@ def test_save_and_load(tmp_path):
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
     )
     model.load_teacher(teacher)
-    model.compile(model.published_optimizer(), run_eagerly=True)
+    model.compile(model.published_optimizer(), run_eagerly=not JIT)
     model.train_on_batch(x, y)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -599,7 +599,7 @@ def test_mixed_precision_is_finite():
     x, y = batch()
     x["missing_index"] = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]], "int32")
     model = MMIN(**TINY, dtype="mixed_bfloat16")
-    model.compile(run_eagerly=True)
+    model.compile(run_eagerly=not JIT)
     assert np.isfinite(model.train_on_batch(x, y))
     assert all(v.dtype == "float32" for v in model.trainable_variables)
     assert (
