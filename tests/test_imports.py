@@ -30,7 +30,7 @@ LAYERS = (
     ("runs",),
     ("training",),
     ("evaluation",),
-    ("paper",),
+    ("paper", "significance", "robustness"),
     ("report",),
     ("cli",),
 )
