@@ -146,7 +146,7 @@ def _p_values(differences: Any) -> tuple[float, float]:
 
 
 def _interval(differences: Any, seed: int) -> tuple[float, float]:
-    """Percentile interval of d_z. A bias correction would fail where some resamples are constant."""
+    """Percentile interval of d_z; a bias correction fails where some resamples are constant."""
     from scipy import stats
 
     if len(differences) < 3:
