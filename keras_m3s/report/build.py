@@ -188,11 +188,13 @@ def _facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
     hashes = sorted(
         {str(d)[:HASH_LENGTH] for r in read for d in (r.environment.get("data") or {}).values()}
     )
+    models = sorted({r.experiment["model"] for r in read}, key=names.model_order)
+    methods = sorted({r.experiment["method"] for r in read}, key=names.method_order)
     facts = [
         ("Runs", ", ".join(f"{n} {status}" for status, n in counts.items() if n)),
         ("Data", _distinct(names.dataset_title(r.experiment["dataset"]) for r in read)),
-        ("Models", _distinct(names.model_title(r.experiment["model"]) for r in read)),
-        ("Methods", _distinct(names.method_title(r.experiment["method"], True) for r in read)),
+        ("Models", ", ".join(names.model_title(m) for m in models)),
+        ("Methods", ", ".join(names.method_title(m, short=True) for m in methods)),
         ("Seeds", ", ".join(str(s) for s in sorted({r.seed for r in read}))),
         ("Backends", _distinct(r.environment.get("backend") for r in read)),
         ("keras-m3s", packages),
@@ -203,12 +205,12 @@ def _facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def _warnings(runs: Sequence[Run], settings: Sequence[Group]) -> list[str]:
     found = []
-    bad = [run for run in runs if run.status in (FAILED, UNREADABLE)]
-    unfinished = [run for run in runs if run.status == INCOMPLETE]
-    if bad:
-        found.append(f"{len(bad)} failed or unreadable runs count nowhere; see the list of runs.")
-    if unfinished:
-        found.append(f"{len(unfinished)} unfinished runs count nowhere; see the list of runs.")
+    left_out = sum(run.status != COMPLETE for run in runs)
+    if left_out:
+        found.append(
+            f"{left_out} of {len(runs)} runs failed or are not finished. They are in the list of "
+            "runs and in no table or figure above it."
+        )
     if any(group.selected_on_test for group in settings):
         found.append(names.SELECTED_NOTE)
     if not settings:

@@ -133,9 +133,9 @@ def rate_figure(group: Group, pattern: str, ranges: bool, key: str) -> Figure:
     notes = [f"Shaded: the missing rates of training, {names.rate_title((low, high))}."]
     if ranges:
         notes.append("Each point stands at the middle of a range of rates.")
-    title = group.title
+    title = f"{group.title} · tested at {'ranges of rates' if ranges else 'single rates'}"
     if pattern != group.values["pattern"]:
-        title += f" · tested with {names.PATTERN_TITLES.get(pattern, pattern)}"
+        title += f" with {names.PATTERN_TITLES.get(pattern, pattern)}"
     legend = [(arm.label, look) for arm, look in looks]
     return Figure(key, title, BAND, panels, legend, [*notes, *_marks(group)])
 
@@ -201,9 +201,9 @@ def area_table(group: Group, pattern: str, ranges: bool, title: str, key: str) -
     header += [f"AUILC {names.metric_title(m)}" for m in metrics]
     low, high = (100 * rows[0][f"{end}_rate"] for end in ("lowest", "highest"))
     note = (
-        f"Over {rows[0]['rates']} missing rates from {low:.4g} to {high:.4g} %. Mean: all rates "
-        "alike. AUILC: area under the curve over the rate, by the trapezoidal rule, not divided by "
-        "its width; lower is better where the metric is MAE."
+        f"Over {rows[0]['rates']} missing rates from {low:.4g} to {high:.4g}\u202f%. Mean: all "
+        "rates alike. AUILC: area under the curve over the rate, by the trapezoidal rule, not "
+        "divided by its width; lower is better where the metric is MAE."
     )
     return Table(key, title, header, lines, [note, *_marks(group)])
 

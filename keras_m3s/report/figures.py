@@ -211,7 +211,7 @@ def _save(figure: Any, kind: str) -> bytes:
 
 
 def _inline(svg: str, key: str, alt: str) -> str:
-    """The `<svg>` element alone, its ids its own on the page, with words for who does not see it."""
+    """The `<svg>` element alone, its ids its own on the page, with words in place of it."""
     from html import escape
 
     svg = svg[svg.index("<svg") :]

@@ -10,14 +10,14 @@ from keras_m3s.experiment import MODELS
 METHODS: dict[str, str] = {
     "orig": "ORIG",
     "spl-trn": "ORIG + SPL-TRN",
-    "spl-trn-equal": "ORIG + SPL-TRN, equal budget",
+    "spl-trn-equal": "ORIG + SPL-TRN (equal budget)",
     "m3s": "ORIG + M3S",
 }
 
 SHORT_METHODS: dict[str, str] = {
     "orig": "ORIG",
     "spl-trn": "SPL-TRN",
-    "spl-trn-equal": "SPL-TRN, equal budget",
+    "spl-trn-equal": "SPL-TRN (equal budget)",
     "m3s": "M3S",
 }
 
@@ -84,9 +84,9 @@ def percent(share: float) -> str:
 
 
 def rate_title(rate: Sequence[float]) -> str:
-    """`(0.4, 0.6)` -> `40–60 %`."""
+    """`(0.4, 0.6)` -> `40–60 %`, with a narrow space that no line breaks at."""
     low, high = (percent(r) for r in rate)
-    return f"{low} %" if low == high else f"{low}–{high} %"
+    return f"{low}\u202f%" if low == high else f"{low}–{high}\u202f%"
 
 
 def method_order(method: str) -> tuple[int, str]:

@@ -175,20 +175,21 @@ def comparison_table(group: Group, key: str) -> Table | None:
         lines.append(line)
         before = what
     notes = [
-        "Two-tailed, paired by seed. Effect: Cohen's d_z with its 95 % bootstrap interval. Holm: "
-        f"corrected for the {len(rows)} tests of this table; bold where at most 0.05."
+        "Two-tailed, paired by seed. Effect: Cohen's d_z with its 95\u202f% bootstrap interval. "
+        f"After Holm: corrected for the {len(rows)} tests of this table; bold where at most 0.05."
     ]
     pairs = max(row["pairs"] for row in rows)
-    if pairs < 6:
+    if pairs == 1:
+        notes.append("With one seed nothing can be tested.")
+    elif pairs < 6:
         notes.append(
-            f"With {pairs} pair{'s' if pairs > 1 else ''} the Wilcoxon test cannot fall below "
-            f"{names.number(2 / 2**pairs if pairs > 1 else math.nan)}; 6 seeds are the fewest with "
-            "which it can reach 0.05."
+            f"With {pairs} pairs the Wilcoxon test cannot fall below {names.number(2 / 2**pairs)}; "
+            "6 seeds are the fewest with which it can reach 0.05."
         )
     if with_paper:
         notes.append("Paper: Table 5, which does not say how many runs it rests on.")
-    header = ["Comparison", "Metric", "Pairs", "Difference", "Effect", "p (t)", "Holm"]
-    header += ["p (Wilcoxon)", "Holm", *(["Paper's p"] if with_paper else [])]
+    header = ["Comparison", "Metric", "Pairs", "Difference", "Effect", "p (t)", "after Holm"]
+    header += ["p (Wilcoxon)", "after Holm", *(["Paper's p"] if with_paper else [])]
     return Table(key, group.title, header, lines, [*notes, *cautions(group)], left=2)
 
 
@@ -237,7 +238,7 @@ def _alike(a: Arm, b: Arm) -> int:
 
 def _delta_row(group: Group, first: Arm, second: Arm) -> list[Cell]:
     several = sum(arm.method == second.method for arm in group.arms) > 1
-    cells = [Cell(f"Δ ORIG, {second.label}" if several else "Δ ORIG")]
+    cells = [Cell(f"Δ ORIG, {second.label}".replace("ORIG + ", "") if several else "Δ ORIG")]
     block = paper_block(group)
     for metric in group.metrics:
         a, b = list(first.by_seed(metric).values()), list(second.by_seed(metric).values())
