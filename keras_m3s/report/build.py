@@ -16,6 +16,7 @@ from keras_m3s.report.collect import (
     Run,
     duplicates,
     groups,
+    with_paper_retests,
 )
 from keras_m3s.report.content import WORSE, Block, Cell, Content, Details, Section, Table
 
@@ -29,7 +30,8 @@ def build(runs: Sequence[Run], title: str = "Missing modalities: results") -> Co
         runs: As `collect.read_runs` returns them.
         title: On top of it.
     """
-    settings, trainings = groups(runs, SETTING), groups(runs, TRAINING)
+    settings = groups(with_paper_retests(runs), SETTING)
+    trainings = groups(runs, TRAINING)
     sections = [
         _results(settings),
         _significance(settings),
@@ -37,7 +39,7 @@ def build(runs: Sequence[Run], title: str = "Missing modalities: results") -> Co
         _rates(trainings),
         _matrix(trainings),
         _coverage(settings),
-        _runs(runs, settings),
+        _runs(runs, trainings),
         _environment(runs),
     ]
     return Content(
@@ -112,7 +114,7 @@ def _coverage(settings: Sequence[Group]) -> Section:
     return Section("coverage", "What of the paper is here", "", [results.coverage_table(settings)])
 
 
-def _runs(runs: Sequence[Run], settings: Sequence[Group]) -> Section:
+def _runs(runs: Sequence[Run], trainings: Sequence[Group]) -> Section:
     again = {run.name for run in duplicates(runs)}
     lines = []
     for run in runs:
@@ -138,13 +140,12 @@ def _runs(runs: Sequence[Run], settings: Sequence[Group]) -> Section:
             ]
         )
     header = ["Status", "Run", "Data", "Model", "Method", "Missing", "In testing", "Seed", "Epochs"]
-    notes = [names.SELECTED_NOTE] if any(g.selected_on_test for g in settings) else []
+    notes = [names.SELECTED_NOTE] if any(g.selected_on_test for g in trainings) else []
     blocks: list[Block] = [Table("run-list", "Runs", header, lines, notes, left=7)]
-    for group in settings:
+    for group in trainings:
         for arm in group.arms:
-            values = {**arm.config, "test_missing_rate": group.values["test_missing_rate"]}
             seeds = ", ".join(map(str, arm.runs))
-            listed = [(k, names.setting(v)) for k, v in values.items()]
+            listed = [(k, names.setting(v)) for k, v in arm.config.items()]
             blocks.append(Details(f"{group.title} · {arm.label}", [*listed, ("seeds", seeds)]))
     return Section("runs", "Runs and their configuration", "", blocks)
 

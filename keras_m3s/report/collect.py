@@ -17,6 +17,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from keras_m3s import paper
 from keras_m3s.report import names
 
 COMPLETE, INCOMPLETE, FAILED, UNREADABLE = "complete", "incomplete", "failed", "unreadable"
@@ -207,6 +208,27 @@ def groups(runs: Iterable[Run], by: Sequence[str] = SETTING) -> list[Group]:
         Group({k: members[0].experiment[k] for k in by}, _arms(members))
         for members in found.values()
     ]
+
+
+def with_paper_retests(runs: Iterable[Run]) -> list[Run]:
+    """The runs, and those retests as runs that the paper has as experiments of their own.
+
+    That is Table 4: trained at 40-60 %, tested at 60-80 %, on whatever data and model.
+    """
+    pairs = {(b.missing_rate, b.test_missing_rate) for b in paper.BLOCKS}
+    found, more = [], []
+    for run in runs:
+        found.append(run)
+        for test in run.tests[1:]:
+            e = run.experiment
+            if test.pattern == e["pattern"] and (e["missing_rate"], test.rate) in pairs:
+                experiment = {**e, "test_missing_rate": test.rate}
+                more.append(
+                    dataclasses.replace(
+                        run, experiment=experiment, metrics=test.metrics, tests=[test]
+                    )
+                )
+    return sorted([*found, *more], key=_order)
 
 
 def duplicates(runs: Iterable[Run]) -> list[Run]:

@@ -110,7 +110,7 @@ def rate_kinds(group: Group) -> list[tuple[str, bool]]:
 def rate_rows(tests: Mapping[Rate, Mapping[int, Mapping[str, float]]], metric: str) -> Rows:
     """A metric over missing rates, each range at its middle."""
     values = {
-        (low + high) / 2: [m[metric] for m in seeds.values() if metric in m]
+        _middle((low, high)): [m[metric] for m in seeds.values() if metric in m]
         for (low, high), seeds in tests.items()
     }
     return band({rate: numbers for rate, numbers in values.items() if numbers}, "rate")
@@ -156,7 +156,7 @@ def area_rows(group: Group, pattern: str, ranges: bool) -> list[dict[str, Any]]:
     for label, found in tests.items():
         for metric in group.main_metrics:
             curves = [
-                {sum(rate) / 2: found[rate][seed][metric] for rate in rates}
+                {_middle(rate): found[rate][seed][metric] for rate in rates}
                 for seed in seeds[label]
                 if all(metric in found[rate][seed] for rate in rates)
             ]
@@ -320,6 +320,10 @@ def _line_panel(
     )
     axis = "epoch" if x == "epoch" else "missing rate in percent"
     return Panel(title, f"{title} over {axis}: {said}.", draw)
+
+
+def _middle(rate: Rate) -> float:
+    return round(sum(rate) / 2, 9)
 
 
 def _percent(rows: Rows) -> Rows:

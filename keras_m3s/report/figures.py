@@ -124,18 +124,22 @@ def draw_heat_map(
         reverse: Whether low values are the bright ones.
     """
     colors = "cividis_r" if reverse else "cividis"
-    image = axes.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1], aspect="auto")
+    # Cells, no picture: they stay sharp, and the page holds no bitmap.
+    image = axes.pcolormesh(values, cmap=colors, vmin=limits[0], vmax=limits[1])
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             if value == value:
                 red, green, blue, _ = image.cmap(image.norm(value))
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
                 color = "#ffffff" if dark else "#000000"
-                axes.text(j, i, f"{value:.4f}", ha="center", va="center", color=color, size=9)
+                axes.text(
+                    j + 0.5, i + 0.5, f"{value:.4f}", ha="center", va="center", color=color, size=9
+                )
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks([j + 0.5 for j in range(len(columns))], columns)
+    axes.set_yticks([i + 0.5 for i in range(len(rows))], rows)
+    axes.invert_yaxis()
     axes.set_xlabel("Missing in testing")
     axes.set_ylabel("Missing in training")
 

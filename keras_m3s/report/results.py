@@ -214,7 +214,7 @@ def coverage_table(groups: Sequence[Group]) -> Table:
         )
     methods = [names.method_title(m, short=True) for m in ("orig", "spl-trn", "m3s")]
     return Table(
-        "coverage",
+        "paper-rows",
         "The paper's rows and the runs there are of them",
         ["Table", "Data", "Model", "Missing", "In testing", *methods],
         sorted(lines, key=lambda line: line[0].text),
