@@ -30,6 +30,8 @@ OTHERS: tuple[dict[str, Any], ...] = (
 TEXT, GRID = "#010203", "#040506"
 PAGE_COLORS = {TEXT: "currentColor", GRID: "var(--grid, #cccccc)"}
 
+FILE_COLORS = {TEXT: "#222222", GRID: "#cccccc"}
+
 PANEL_SIZE = (4.1, 2.9)
 """Inches of one plot; on a page it grows and shrinks with its column."""
 
@@ -145,12 +147,20 @@ def draw_heat_map(
 
 
 @contextlib.contextmanager
-def _figure(width: float, height: float, salt: str) -> Iterator[Any]:
-    """A figure with the settings above; without pyplot, which would want a display's backend."""
+def _figure(width: float, height: float, salt: str, colors: Any = None) -> Iterator[Any]:
+    """A figure with the settings above; without pyplot, which would want a display's backend.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        salt: Of the ids in an SVG.
+        colors: Colours in place of the stand-ins.
+    """
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **SETTINGS, "svg.hashsalt": salt}):
+    settings = {k: (colors or {}).get(v, v) for k, v in SETTINGS.items()}
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **settings, "svg.hashsalt": salt}):
         yield Canvas(figsize=(width, height))
 
 
@@ -190,7 +200,8 @@ def figure_file(content: Figure, kind: str) -> bytes:
     across = min(3, len(content.panels))
     down = -(-len(content.panels) // across)
     width, height = PANEL_SIZE
-    with _figure(across * width, down * height + 0.3, content.key) as figure:
+    size = (across * width, down * height + 0.3)
+    with _figure(*size, content.key, colors=FILE_COLORS) as figure:
         grid = figure.subplots(down, across, squeeze=False).ravel()
         for axes, panel in zip(grid, content.panels, strict=False):
             panel.draw(axes)
@@ -200,10 +211,7 @@ def figure_file(content: Figure, kind: str) -> bytes:
         if content.legend:
             lines = [Line2D([], [], label=label, **look) for label, look in content.legend]
             figure.legend(handles=lines, loc="outside upper center", ncols=min(4, len(lines)))
-        data = _save(figure, kind)
-    if kind != "svg":
-        return data
-    return data.decode().replace(TEXT, "#222222").replace(GRID, "#cccccc").encode()
+        return _save(figure, kind)
 
 
 def _save(figure: Any, kind: str) -> bytes:

@@ -8,7 +8,7 @@ PREAMBLE = r"""\documentclass[10pt,a4paper]{article}
 \usepackage[utf8]{inputenc}
 \usepackage[T1]{fontenc}
 \usepackage[margin=20mm]{geometry}
-\usepackage{booktabs,graphicx,longtable,textcomp}
+\usepackage{array,booktabs,graphicx,longtable,textcomp}
 \setlength{\parindent}{0pt}
 \setlength{\parskip}{4pt}
 """
@@ -21,7 +21,7 @@ SIGNS = {
     "%": r"\%",
     "$": r"\$",
     "#": r"\#",
-    "_": r"\_",
+    "_": r"\_\allowbreak{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"$<$",
@@ -83,6 +83,7 @@ def _table(table: Table) -> str:
     head = " & ".join(_text(name) for name in table.header) + r" \\"
     body = [line for row in table.rows for line in _row(row)]
     if len(table.rows) > LONG:
+        columns = _breaking(table)
         lines = [r"{\scriptsize\setlength{\tabcolsep}{2pt}", rf"\begin{{longtable}}{{{columns}}}"]
         lines += [r"\toprule", head, r"\midrule", r"\endhead", *body, r"\bottomrule"]
         return "\n".join([*lines, r"\end{longtable}}"])
@@ -91,6 +92,14 @@ def _table(table: Table) -> str:
     if len(table.header) >= WIDE:
         inside = r"\resizebox{\linewidth}{!}{%" + f"\n{inside}}}"
     return inside + "\n"
+
+
+def _breaking(table: Table) -> str:
+    """Columns for a page that is narrow: words break, with room by their longest cell."""
+    longest = [min(40, max(len(row[i].text) for row in table.rows)) for i in range(table.left)]
+    widths = [0.8 * length / sum(longest) for length in longest]
+    words = [rf">{{\raggedright\arraybackslash}}p{{{width:.3f}\linewidth}}" for width in widths]
+    return "".join(words) + "r" * (len(table.header) - table.left)
 
 
 def _row(row: Sequence[Cell]) -> list[str]:
