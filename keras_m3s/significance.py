@@ -46,7 +46,8 @@ class Comparison:
     Attributes:
         pairs: Number of common seeds.
         difference: Mean of second - first.
-        effect: Cohen's d_z; infinite where all differences are equal and not 0.
+        effect: Cohen's d_z; infinite where all differences are equal and not 0, and `t` is NaN:
+            such differences come of coarse metrics on few examples, and their spread is not 0.
         low: Lower end of the bootstrap interval of `effect`.
         high: Its upper end.
         t: p of the paired t-test.
@@ -100,6 +101,7 @@ def compare(first: Mapping[int, float], second: Mapping[int, float], seed: int =
         t = wilcoxon = 1.0
     else:
         t, wilcoxon = _p_values(differences)
+        t = math.nan if math.isinf(effect) else t
     return Comparison(len(common), difference, effect, *_interval(differences, seed), t, wilcoxon)
 
 
@@ -138,7 +140,7 @@ def _p_values(differences: Any) -> tuple[float, float]:
     from scipy import stats
 
     with warnings.catch_warnings():
-        # Equal differences: p is 0 then, and `effect` says why.
+        # Of equal differences; what comes of them is not used.
         warnings.simplefilter("ignore", RuntimeWarning)
         t = stats.ttest_1samp(differences, 0.0).pvalue
         wilcoxon = stats.wilcoxon(differences).pvalue

@@ -156,14 +156,32 @@ def test_selection_may_stand_in_the_environment(tmp_path):
 
 
 def test_other_settings_are_not_pooled(tmp_path):
-    for steps, seed in ((1, 0), (1, 1), (2, 0)):
+    for steps, seed in ((2, 0), (1, 0), (1, 1)):
         make_run(tmp_path, method="m3s", seed=seed, inner_steps=steps)
+        make_run(tmp_path, method="spl-trn-equal", seed=seed, inner_steps=steps)
     make_run(tmp_path, method="orig")
     make_run(tmp_path, method="m3s", site="encoded")
     first, second = collect.groups(collect.read_runs(tmp_path))
-    assert [(arm.label, list(arm.runs)) for arm in first.arms] == [("ORIG", [0]), ("ORIG + M3S (inner_steps 1)", [0, 1]), ("ORIG + M3S (inner_steps 2)", [0])]  # fmt: skip
+    assert [(arm.label, list(arm.runs)) for arm in first.arms] == [("ORIG", [0]), ("ORIG + SPL-TRN (equal budget)", [0, 1]), ("ORIG + M3S", [0, 1])]  # fmt: skip
+    assert [arm.label for arm in first.variations] == ["ORIG + SPL-TRN (equal budget), inner_steps 2", "ORIG + M3S, inner_steps 2"]  # fmt: skip
     assert [arm.label for arm in second.arms] == ["ORIG + M3S"] and "encoded" in second.title
     assert any("not all methods have the same seeds" in n for n in results.cautions(first))
+    table = results.variation_table(first, "key")
+    assert len(table.rows) == 4 and results.variation_table(second, "key") is None
+    compared = [(r["second"], r["first"]) for r in results.comparison_rows(first) if r["variation"] and r["metric"] == "mae"]  # fmt: skip
+    equal, m3s = (arm.label for arm in first.variations)
+    assert compared == [(equal, "ORIG + SPL-TRN (equal budget)"), (m3s, "ORIG + M3S"), (m3s, equal)]
+
+
+def test_variations_are_a_family_of_their_own(tmp_path):
+    for seed in range(3):
+        for steps in (1, 2):
+            make_run(tmp_path, method="m3s", seed=seed, inner_steps=steps)
+        make_run(tmp_path, method="orig", seed=seed)
+    (found,) = collect.groups(collect.read_runs(tmp_path))
+    main = [r for r in results.comparison_rows(found) if not r["variation"]]
+    assert [r["t_holm"] for r in main] == significance.holm([r["t"] for r in main])
+    assert len(main) == 3
 
 
 def test_other_data_and_copies_are_said(tmp_path):

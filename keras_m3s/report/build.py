@@ -35,6 +35,7 @@ def build(runs: Sequence[Run], title: str = "Missing modalities: results") -> Co
     sections = [
         _results(settings),
         _significance(settings),
+        _variations(settings),
         _learning(trainings),
         _rates(trainings),
         _matrix(trainings),
@@ -69,6 +70,24 @@ def _significance(settings: Sequence[Group]) -> Section:
         "Methods are compared seed by seed. A difference is the first named method's mean "
         "minus the second's; * where it is for the better.",
         [table for table in tables if table],
+    )
+
+
+def _variations(settings: Sequence[Group]) -> Section:
+    blocks: list[Block] = []
+    for number, group in enumerate(settings, 1):
+        for table in (
+            results.variation_table(group, f"variations-{number}"),
+            results.comparison_table(group, f"variations-{number}-tests", variations=True),
+        ):
+            blocks += [table] if table else []
+    return Section(
+        "variations",
+        "Other settings of the methods",
+        "Inner steps, learning rates, order of the gradient and whatever else runs differ in, "
+        "each compared with its method as it is above, and M3S with an equal budget where there is "
+        "one.",
+        blocks,
     )
 
 
@@ -143,7 +162,7 @@ def _runs(runs: Sequence[Run], trainings: Sequence[Group]) -> Section:
     notes = [names.SELECTED_NOTE] if any(g.selected_on_test for g in trainings) else []
     blocks: list[Block] = [Table("run-list", "Runs", header, lines, notes, left=7)]
     for group in trainings:
-        for arm in group.arms:
+        for arm in (*group.arms, *group.variations):
             seeds = ", ".join(map(str, arm.runs))
             listed = [(k, names.setting(v)) for k, v in arm.config.items()]
             blocks.append(Details(f"{group.title} · {arm.label}", [*listed, ("seeds", seeds)]))
@@ -226,7 +245,11 @@ def _data(
 ) -> dict[str, list[dict[str, Any]]]:
     """The report's numbers as flat rows, a file each."""
     data: dict[str, list[dict[str, Any]]] = {
-        "results": [row for group in settings for row in results.result_rows(group)],
+        "results": [
+            row
+            for group in settings
+            for row in results.result_rows(group, [*group.arms, *group.variations])
+        ],
         "significance": [row for group in settings for row in results.comparison_rows(group)],
         "learning": [],
         "rates": [],
@@ -240,7 +263,7 @@ def _data(
             "missing_rate_low": v["missing_rate"][0],
             "missing_rate_high": v["missing_rate"][1],
         }
-        for arm in group.arms:
+        for arm in (*group.arms, *group.variations):
             columns = dict.fromkeys(c for r in arm.runs.values() for row in r.history for c in row)
             for column in [c for c in columns if c != "epoch"]:
                 for row in curves.learning(arm, column):

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_m3s import paper
+from keras_m3s.experiment import HYPERPARAMETERS
 from keras_m3s.report import names
 
 COMPLETE, INCOMPLETE, FAILED, UNREADABLE = "complete", "incomplete", "failed", "unreadable"
@@ -80,7 +81,7 @@ class Arm:
 
     Attributes:
         method: As in the experiments.
-        label: The method's title, and what sets it apart from arms of the same method.
+        label: The method's title; of a variation also what it changes.
         config: All of the configuration but the seed.
         runs: Complete runs by seed.
     """
@@ -97,10 +98,17 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Arms that compare: the same data, model, missing rates, pattern, site and selection."""
+    """Arms that compare: the same data, model, missing rates, pattern, site and selection.
+
+    Attributes:
+        values: What they have in common.
+        arms: One for each method, the one nearest to the paper's settings.
+        variations: Arms of the same methods with other settings: steps, rates, orders.
+    """
 
     values: Mapping[str, Any]
     arms: Sequence[Arm]
+    variations: Sequence[Arm] = ()
 
     @property
     def selected_on_test(self) -> bool:
@@ -205,7 +213,7 @@ def groups(runs: Iterable[Run], by: Sequence[str] = SETTING) -> list[Group]:
         if run.status == COMPLETE:
             found.setdefault(_key({k: run.experiment[k] for k in by}), []).append(run)
     return [
-        Group({k: members[0].experiment[k] for k in by}, _arms(members))
+        Group({k: members[0].experiment[k] for k in by}, *_arms(members))
         for members in found.values()
     ]
 
@@ -244,27 +252,50 @@ def duplicates(runs: Iterable[Run]) -> list[Run]:
     return again
 
 
-def _arms(runs: Sequence[Run]) -> list[Arm]:
+def _arms(runs: Sequence[Run]) -> tuple[list[Arm], list[Arm]]:
+    """An arm for each method, and the variations of them."""
     found: dict[str, list[Run]] = {}
     configs = {}
     for run in runs:
         config = {k: v for k, v in run.experiment.items() if k not in ("seed", "test_missing_rate")}
         found.setdefault(_key(config), []).append(run)
         configs[_key(config)] = config
-    arms = []
+    nearest: dict[str, Mapping[str, Any]] = {}
+    for config in configs.values():
+        best = nearest.setdefault(config["method"], config)
+        if _changes(config, _published(config)) < _changes(best, _published(config)):
+            nearest[config["method"]] = config
+    arms: list[Arm] = []
+    variations: list[Arm] = []
     for key, members in found.items():
         config = configs[key]
-        alike = [c for c in configs.values() if c["method"] == config["method"]]
-        differing = [k for k in config if len({_key(c.get(k)) for c in alike}) > 1]
+        main = nearest[config["method"]]
         label = names.method_title(config["method"])
-        if differing:
-            label += " (" + "; ".join(f"{k} {names.setting(config[k])}" for k in differing) + ")"
+        changed = [k for k in {**main, **config} if _key(config.get(k)) != _key(main.get(k))]
+        if changed:
+            changes = (f"{k} {names.setting(config.get(k))}" for k in changed)
+            label += f", {'; '.join(changes)}"
         by_seed: dict[int, Run] = {}
         for run in members:
             first = by_seed.get(run.seed)
             by_seed[run.seed] = _with_tests(first, run.tests) if first else run
-        arms.append(Arm(config["method"], label, config, dict(sorted(by_seed.items()))))
-    return sorted(arms, key=lambda arm: (names.method_order(arm.method), arm.label))
+        arm = Arm(config["method"], label, config, dict(sorted(by_seed.items())))
+        (variations if changed else arms).append(arm)
+
+    def order(arm: Arm) -> Any:
+        return names.method_order(arm.method)
+
+    return sorted(arms, key=order), sorted(variations, key=order)
+
+
+def _published(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Section 4.4's settings of a model, as JSON has them."""
+    published = {"inner_steps": 1, "first_order": True, "model_arguments": {}}
+    return published | HYPERPARAMETERS.get(config["model"], {})
+
+
+def _changes(config: Mapping[str, Any], published: Mapping[str, Any]) -> int:
+    return sum(_key(config.get(k)) != _key(v) for k, v in published.items())
 
 
 def _with_tests(run: Run, tests: Iterable[Retest]) -> Run:

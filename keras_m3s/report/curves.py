@@ -291,14 +291,11 @@ def _matrix_figure(groups: Sequence[Group], key: str) -> Figure | None:
 
 def styles(arms: Sequence[Arm]) -> list[tuple[Arm, dict[str, Any]]]:
     """Each arm with a line style of its own."""
-    counts: dict[str, int] = {}
-    found = []
-    for arm in arms:
-        # Arms beyond the first of each method share one list of styles.
-        shared = arm.method if not counts.get(arm.method) and arm.method in figures.STYLES else ""
-        found.append((arm, figures.style(arm.method if shared else "", counts.get("", 0))))
-        counts[shared] = counts.get(shared, 0) + 1
-    return found
+    others = [arm.method for arm in arms if arm.method not in figures.STYLES]
+    return [
+        (arm, figures.style(arm.method, others.index(arm.method) if arm.method in others else 0))
+        for arm in arms
+    ]
 
 
 def _line_panel(

@@ -69,11 +69,9 @@ def style(method: str, number: int = 0) -> dict[str, Any]:
 
     Args:
         method: As in the experiments.
-        number: How many arms of the same method came before.
+        number: Of a method that has no style of its own, which of those it is.
     """
-    if number == 0 and method in STYLES:
-        return dict(STYLES[method])
-    return dict(OTHERS[(number - 1 if method in STYLES else number) % len(OTHERS)])
+    return dict(STYLES.get(method, OTHERS[number % len(OTHERS)]))
 
 
 def draw_lines(
@@ -105,6 +103,7 @@ def draw_lines(
         every = max(1, len(rows) // markers)
         axes.plot(at, [row["mean"] for row in rows], markevery=every, **look)
     axes.set_xlabel(xlabel)
+    axes.locator_params(axis="x", integer=True)
 
 
 def draw_heat_map(

@@ -22,12 +22,18 @@ def paper_block(group: Group) -> paper.Block | None:
     return paper.find(v["dataset"], v["model"], v["missing_rate"], v["test_missing_rate"])
 
 
-def result_rows(group: Group) -> list[dict[str, Any]]:
-    """A row for each method and metric: ours, the paper's, the difference."""
+def result_rows(group: Group, arms: Sequence[Arm] | None = None) -> list[dict[str, Any]]:
+    """A row for each method and metric: ours, the paper's, the difference.
+
+    Args:
+        group: What compares.
+        arms: Which of its arms; `None` for one each method.
+    """
     block = paper_block(group)
     rows = []
-    for arm in group.arms:
-        printed = block.values.get(arm.method, {}) if block else {}
+    for arm in group.arms if arms is None else arms:
+        # The paper's values are of its own settings, not of variations.
+        printed = block.values.get(arm.method, {}) if block and arm in group.arms else {}
         for metric in group.metrics:
             values = arm.by_seed(metric)
             if not values:
@@ -53,10 +59,39 @@ def result_rows(group: Group) -> list[dict[str, Any]]:
 
 def result_table(group: Group, key: str) -> Table:
     """Methods down, metrics across, as the paper's Table 2; the paper's values below ours."""
-    rows = {(r["label"], r["metric"]): r for r in result_rows(group)}
+    lines = _result_lines(group, group.arms)
+    for first, second in _pairs(group.arms, group.arms, (("orig", "m3s"),)):
+        lines.append(_delta_row(group, first, second))
+    notes = [f"Mean ± standard deviation over seeds; bold: best of a column. {_delta_note(group)}"]
+    block = paper_block(group)
+    if block:
+        tables = " and ".join(str(t) for t in block.tables)
+        plural = "s" if len(block.tables) > 1 else ""
+        notes.append(f"Below ours: the paper's Table{plural} {tables}, and ours minus the paper's.")
+    header = ["Method", *(names.metric_title(m) for m in group.metrics)]
+    return Table(key, group.title, header, lines, [*notes, *cautions(group)])
+
+
+def variation_table(group: Group, key: str) -> Table | None:
+    """Other settings of the methods beside those of the table of results; `None` without any."""
+    if not group.variations:
+        return None
+    varied = {arm.method for arm in group.variations}
+    arms = [arm for arm in group.arms if arm.method in varied]
+    arms = sorted([*arms, *group.variations], key=lambda arm: names.method_order(arm.method))
+    header = ["Method", *(names.metric_title(m) for m in group.metrics)]
+    note = (
+        "Mean ± standard deviation over seeds; bold: best of a column. A name says what differs "
+        "from the method's settings in the table of results."
+    )
+    return Table(key, group.title, header, _result_lines(group, arms), [note, *_marks(group)])
+
+
+def _result_lines(group: Group, arms: Sequence[Arm]) -> list[list[Cell]]:
+    rows = {(r["label"], r["metric"]): r for r in result_rows(group, arms)}
     best = {m: _best([r for (_, metric), r in rows.items() if metric == m]) for m in group.metrics}
     lines = []
-    for arm in group.arms:
+    for arm in arms:
         cells = [Cell(arm.label, (_runs(len(arm.runs)),))]
         for metric in group.metrics:
             row = rows.get((arm.label, metric))
@@ -69,35 +104,15 @@ def result_table(group: Group, key: str) -> Table:
                     f"paper {names.number(row['paper'])}",
                     f"differs {names.number(row['difference'], sign=True)}",
                 )
-            mark = BEST if row["label"] == best[metric] else ""
+            mark = BEST if row["label"] in best[metric] else ""
             cells.append(Cell(names.spread(row["mean"], row["sd"]), details, mark))
         lines.append(cells)
-    for first, second in _pairs(group, (("orig", "m3s"),)):
-        lines.append(_delta_row(group, first, second))
-    notes = [
-        f"Mean ± standard deviation over seeds. Bold: best of the column. {_delta_note(group)}"
-    ]
-    block = paper_block(group)
-    if block:
-        tables = " and ".join(str(t) for t in block.tables)
-        plural = "s" if len(block.tables) > 1 else ""
-        notes.append(
-            f"Below ours: Table{plural} {tables} of the paper, and ours minus the paper's."
-        )
-    return Table(
-        key,
-        group.title,
-        ["Method", *(names.metric_title(m) for m in group.metrics)],
-        lines,
-        [*notes, *cautions(group)],
-    )
+    return lines
 
 
 def cautions(group: Group) -> list[str]:
     """What a reader must know before comparing the numbers of a group."""
-    found = []
-    if group.selected_on_test:
-        found.append(names.SELECTED_NOTE)
+    found = _marks(group)
     if paper_block(group):
         found += _other_settings(group)
     for what, values in (
@@ -115,16 +130,27 @@ def cautions(group: Group) -> list[str]:
 def comparison_rows(group: Group) -> list[dict[str, Any]]:
     """A row for each pair of methods and each of the paper's metrics: the tests of significance.
 
-    Holm's correction is over all rows of a group, for each kind of test by itself.
+    Holm's correction is over all rows of a group, for each kind of test by itself; variations are
+    a family of their own, each compared with its method's arm and, of M3S, with the equal budget.
     """
+    pairs = list(_pairs(group.arms, group.arms, COMPARED))
+    varied = [(arm.method, arm.method) for arm in group.variations]
+    more = list(_pairs(group.arms, group.variations, tuple(dict.fromkeys(varied))))
+    controls = [*group.arms, *group.variations]
+    more += _pairs(controls, group.variations, (("spl-trn-equal", "m3s"),))
+    return [*_family(group, pairs), *_family(group, more)]
+
+
+def _family(group: Group, pairs: Sequence[tuple[Arm, Arm]]) -> list[dict[str, Any]]:
     rows = []
-    for first, second in _pairs(group, COMPARED):
+    for first, second in pairs:
         for metric in group.main_metrics:
             result = significance.compare(first.by_seed(metric), second.by_seed(metric))
             if not result.pairs:
                 continue
             p = None
-            if (first.method, second.method) == ("orig", "m3s") and _table_5(group):
+            main = first in group.arms and second in group.arms
+            if main and (first.method, second.method) == ("orig", "m3s") and _table_5(group):
                 v = group.values
                 p = paper.P_VALUES.get((v["dataset"].split("/")[0], v["model"]), {}).get(metric)
             rows.append(
@@ -132,6 +158,7 @@ def comparison_rows(group: Group) -> list[dict[str, Any]]:
                 | {
                     "first": first.label,
                     "second": second.label,
+                    "variation": not main,
                     "metric": metric,
                     "pairs": result.pairs,
                     "difference": result.difference,
@@ -149,9 +176,9 @@ def comparison_rows(group: Group) -> list[dict[str, Any]]:
     return rows
 
 
-def comparison_table(group: Group, key: str) -> Table | None:
-    """The tests of a group; `None` where no two methods share a seed."""
-    rows = comparison_rows(group)
+def comparison_table(group: Group, key: str, variations: bool = False) -> Table | None:
+    """The tests of a group or of its variations; `None` where no two arms share a seed."""
+    rows = [row for row in comparison_rows(group) if row["variation"] == variations]
     if not rows:
         return None
     with_paper = any(row["paper_p"] is not None for row in rows)
@@ -223,11 +250,13 @@ def coverage_table(groups: Sequence[Group]) -> Table:
     )
 
 
-def _pairs(group: Group, compared: Sequence[tuple[str, str]]) -> Iterator[tuple[Arm, Arm]]:
+def _pairs(
+    firsts: Sequence[Arm], seconds: Sequence[Arm], compared: Sequence[tuple[str, str]]
+) -> Iterator[tuple[Arm, Arm]]:
     """Arms to compare: each of the second method with the likest one of the first."""
     for first, second in compared:
-        candidates = [arm for arm in group.arms if arm.method == first]
-        for arm in group.arms:
+        candidates = [arm for arm in firsts if arm.method == first]
+        for arm in seconds:
             if arm.method == second and candidates:
                 yield max(candidates, key=lambda c: _alike(c, arm)), arm
 
@@ -237,8 +266,7 @@ def _alike(a: Arm, b: Arm) -> int:
 
 
 def _delta_row(group: Group, first: Arm, second: Arm) -> list[Cell]:
-    several = sum(arm.method == second.method for arm in group.arms) > 1
-    cells = [Cell(f"Δ ORIG, {second.label}".replace("ORIG + ", "") if several else "Δ ORIG")]
+    cells = [Cell("Δ ORIG")]
     block = paper_block(group)
     for metric in group.metrics:
         a, b = list(first.by_seed(metric).values()), list(second.by_seed(metric).values())
@@ -278,12 +306,18 @@ def _effect(row: dict[str, Any]) -> Cell:
     return Cell(names.number(row["effect"], 2), interval)
 
 
-def _best(rows: Sequence[dict[str, Any]]) -> str | None:
-    """Label of the method with the best mean, where there is more than one."""
-    if len(rows) < 2:
-        return None
+def _best(rows: Sequence[dict[str, Any]]) -> set[str]:
+    """Labels of the methods with the best mean as printed; none where all are alike."""
+    if not rows:
+        return set()
     sign = -1 if names.lower_is_better(rows[0]["metric"]) else 1
-    return str(max(rows, key=lambda r: sign * r["mean"])["label"])
+    means = {row["label"]: round(sign * row["mean"], 4) for row in rows}
+    best = {label for label, mean in means.items() if mean == max(means.values())}
+    return set() if len(best) == len(means) else best
+
+
+def _marks(group: Group) -> list[str]:
+    return [names.SELECTED_NOTE] if group.selected_on_test else []
 
 
 def _runs(count: int) -> str:
