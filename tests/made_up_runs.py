@@ -86,8 +86,10 @@ def make_run(
     if state == "complete":
         run.write_json("metrics.json", metrics(experiment, experiment["test_missing_rate"]))
     for low, high in retests:
-        values = {"test_missing_rate": [low, high], "metrics": metrics(experiment, (low, high))}
-        run.write_json(f"retest-{low:g}-{high:g}.json", values)
+        pattern = experiment.get("pattern", "span")
+        values = {"test_missing_rate": [low, high], "pattern": pattern}
+        values["metrics"] = metrics(experiment, (low, high))
+        run.write_json(f"retest-{low:.2f}-{high:.2f}-{pattern}.json", values)
     return run.path
 
 

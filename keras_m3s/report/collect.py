@@ -3,10 +3,10 @@
 Files are read as they lie there, without `Experiment`: a report must also open runs of an older or
 newer version. What a directory may hold beside the files of `keras_m3s.runs`:
 
-    retest-<low>-<high>.json   {"test_missing_rate": [low, high], "metrics": {...}}: the trained
-                               model at another test rate; `"pattern"` where it is not the run's
-    error.json                 {"error": "..."}: why the run failed
-    history.csv                may have `test_loss` and `test_<metric>` beside `val_`
+    retest-*.json   {"test_missing_rate": [low, high], "pattern": "...", "metrics": {...}}: the
+                    trained model under other holes; without `"pattern"` of the run's own
+    error.json      {"error": "..."}: why the run failed
+    history.csv     may have `test_loss` and `test_<metric>` beside `val_`
 """
 
 import csv
