@@ -11,17 +11,23 @@ k = floor(length * r) values from the start on is set to zero:
 
 A draw is data: `sample_draws` and `fixed_draws` make them, `apply` is a pure function of features,
 lengths and draws, and the layer `MissingModality` joins the two. With `axis="time"` the run lies on
-the true steps of a sequence, with `axis="feature"` on the last axis of an encoded vector.
+the true steps of a sequence, with `axis="feature"` on the last axis of an encoded vector. Other
+patterns than the paper's run, made from the same draws, are in `keras_m3s.patterns`.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_m3s import patterns
 from keras_m3s.modalities import COMPLEMENT, DRAWS, MODALITIES, TEXT_BERT, length_key
+from keras_m3s.patterns import PATTERNS, span
+
+__all__ = ["MissingModality", "apply", "fixed_draws", "sample_draws", "span"]
 
 UNKNOWN_TOKEN = 100
 """[UNK] in BERT's vocabularies, English and Chinese."""
@@ -29,6 +35,9 @@ UNKNOWN_TOKEN = 100
 AXES = ("time", "feature")
 
 Rates = Mapping[str, tuple[float, float]]
+
+Mask = Callable[..., Any]
+"""Size, lengths and offset to a mask of missing positions, see `keras_m3s.patterns`."""
 
 
 def sample_draws(batch_size: Any, modalities: int = len(MODALITIES), seed: Any = None) -> Any:
@@ -61,34 +70,14 @@ def fixed_draws(size: int, modalities: int = len(MODALITIES), *, seed: int) -> n
     return np.random.default_rng(seed).random((size, modalities, 2), dtype=np.float32)
 
 
-def span(length: Any, draw: Any, rate: tuple[float, float]) -> tuple[Any, Any]:
-    """Where a hole starts and ends.
-
-    Args:
-        length: Int tensor `(batch,)`, number of true steps, or a scalar.
-        draw: Float32 tensor `(batch, 2)`, see `sample_draws`.
-        rate: `(low, high)`, the range of missing rates within [0, 1].
-
-    Returns:
-        `start` and `stop`, int32 `(batch,)`: positions start .. stop - 1 are missing,
-        stop - start = floor(length * r), and nothing is where that is 0.
-    """
-    low, high = rate
-    length = ops.cast(length, "float32")
-    count = ops.floor(length * (low + (high - low) * draw[:, 0]))
-    # Rounding in float32 may reach length - count + 1 itself, one past the last start there is.
-    start = ops.minimum(ops.floor((length - count + 1) * draw[:, 1]), length - count)
-    return ops.cast(start, "int32"), ops.cast(start + count, "int32")
-
-
-def hole(size: int, length: Any, draw: Any, rate: tuple[float, float], offset: int = 0) -> Any:
-    """Mask of the missing positions: bool tensor `(batch, size)`; see `span`."""
-    start, stop = span(length, draw, rate)
-    position = ops.arange(size, dtype="int32")[None, :] - offset
-    return ops.logical_and(position >= start[:, None], position < stop[:, None])
-
-
-def apply(inputs: Mapping[str, Any], draws: Any, missing_rate: Rates, axis: str = "time") -> Any:
+def apply(
+    inputs: Mapping[str, Any],
+    draws: Any,
+    missing_rate: Rates,
+    axis: str = "time",
+    pattern: str = "span",
+    conditions: Sequence[Sequence[str]] | None = None,
+) -> Any:
     """Cuts the holes that the draws decide; a pure function.
 
     Args:
@@ -100,6 +89,8 @@ def apply(inputs: Mapping[str, Any], draws: Any, missing_rate: Rates, axis: str 
         axis: `"time"`: holes on axis 1, on the true steps if `{modality}_length` is given.
             `text_bert` `(batch, 3, steps)` loses tokens to [UNK] (id 100), [CLS] and [SEP] stay.
             `"feature"`: holes on the last axis.
+        pattern: `"span"`, `"frames"` or `"modality"`, see `keras_m3s.patterns`.
+        conditions: With `"modality"`, the sets of missing modalities to choose from.
 
     Returns:
         A new dict with the same keys, shapes and dtypes; each tensor is new where it changed.
@@ -108,24 +99,42 @@ def apply(inputs: Mapping[str, Any], draws: Any, missing_rate: Rates, axis: str 
     """
     outputs = dict(inputs)
     complement = dict(inputs.get(COMPLEMENT) or {})
-    for column, (modality, rate) in enumerate(missing_rate.items()):
-        draw = ops.cast(draws[:, column], "float32")
+    masks = _masks(ops.cast(draws, "float32"), missing_rate, pattern, conditions)
+    for modality, mask in masks.items():
         if modality in inputs:
-            missing = _feature_hole(inputs, modality, draw, rate, axis)
+            missing = _feature_mask(inputs, modality, mask, axis)
             outputs[modality] = _zero_where(missing, inputs[modality])
         if modality in complement:
-            missing = _feature_hole({**inputs, **complement}, modality, draw, rate, axis)
+            missing = _feature_mask({**inputs, **complement}, modality, mask, axis)
             complement[modality] = _zero_where(ops.logical_not(missing), complement[modality])
         if modality == "text" and TEXT_BERT in inputs and axis == "time":
-            outputs[TEXT_BERT] = _hide_tokens(inputs[TEXT_BERT], draw, rate)
+            outputs[TEXT_BERT] = _hide_tokens(inputs[TEXT_BERT], mask)
     if complement:
         outputs[COMPLEMENT] = complement
     return outputs
 
 
-def _feature_hole(
-    inputs: Mapping[str, Any], modality: str, draw: Any, rate: tuple[float, float], axis: str
-) -> Any:
+def _masks(
+    draws: Any,
+    missing_rate: Rates,
+    pattern: str,
+    conditions: Sequence[Sequence[str]] | None,
+) -> dict[str, Mask]:
+    """What is missing of each modality, once its size and lengths are known."""
+    if pattern == "modality":
+        gone = patterns.gone_modalities(draws, missing_rate, conditions)
+        return {
+            modality: functools.partial(patterns.whole_mask, gone=gone[:, column])
+            for column, modality in enumerate(missing_rate)
+        }
+    one = patterns.frames_mask if pattern == "frames" else patterns.span_mask
+    return {
+        modality: functools.partial(one, draw=draws[:, column], rate=rate)
+        for column, (modality, rate) in enumerate(missing_rate.items())
+    }
+
+
+def _feature_mask(inputs: Mapping[str, Any], modality: str, mask: Mask, axis: str) -> Any:
     """Mask that broadcasts to the modality's features, True where missing."""
     features = inputs[modality]
     rank = len(features.shape)
@@ -133,9 +142,9 @@ def _feature_hole(
     size = features.shape[at] or ops.shape(features)[at]
     length = inputs.get(length_key(modality)) if axis == "time" else None
     if length is None:
-        length = ops.broadcast_to(size, ops.shape(draw)[:1])
+        length = ops.broadcast_to(size, ops.shape(features)[:1])
     length = ops.clip(ops.cast(length, "int32"), 0, size)
-    missing = hole(size, length, draw, rate)
+    missing = mask(size, length)
     return ops.reshape(missing, (-1, *(size if i == at else 1 for i in range(1, rank))))
 
 
@@ -143,19 +152,19 @@ def _zero_where(missing: Any, features: Any) -> Any:
     return ops.where(missing, ops.zeros((), dtype=features.dtype), features)
 
 
-def _hide_tokens(text_bert: Any, draw: Any, rate: tuple[float, float]) -> Any:
-    """Replaces a span of token ids by [UNK]; position 0 is [CLS], the last true one is [SEP]."""
-    ids, mask, segments = text_bert[:, 0], text_bert[:, 1], text_bert[:, 2]
-    words = ops.maximum(ops.sum(ops.cast(mask, "int32"), axis=1) - 2, 0)
+def _hide_tokens(text_bert: Any, mask: Mask) -> Any:
+    """Replaces missing token ids by [UNK]; position 0 is [CLS], the last true one is [SEP]."""
+    ids, present, segments = text_bert[:, 0], text_bert[:, 1], text_bert[:, 2]
+    words = ops.maximum(ops.sum(ops.cast(present, "int32"), axis=1) - 2, 0)
     size = ids.shape[1] or ops.shape(ids)[1]
-    missing = hole(size, words, draw, rate, offset=1)
+    missing = mask(size, words, offset=1)
     unknown = ops.cast(UNKNOWN_TOKEN, ids.dtype)
-    return ops.stack([ops.where(missing, unknown, ids), mask, segments], axis=1)
+    return ops.stack([ops.where(missing, unknown, ids), present, segments], axis=1)
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class MissingModality(keras.layers.Layer):
-    """Zeroes a random run in each modality of a dict, anew at each call.
+    """Zeroes random parts of each modality of a dict, anew at each call: by default one run.
 
     In training (and where `training` is not said) fresh draws come from the layer's seed state;
     if the inputs hold `draws`, those decide instead, in training and in evaluation alike, so that
@@ -166,18 +175,34 @@ class MissingModality(keras.layers.Layer):
     >>> layer = MissingModality(missing_rate=(0.4, 0.6), seed=0)
     >>> holed = layer({"audio": a, "vision": v, "text": t, "audio_length": n})
 
+    The protocols that are in use beside the paper's:
+
+    >>> MissingModality((0, 1), pattern="frames")          # P1 in training: r ~ U(0, 1)
+    >>> MissingModality(0.3, pattern="frames")             # P1 in testing, at one of its rates
+    >>> six = patterns.MMIN_CONDITIONS.values()
+    >>> MissingModality(pattern="modality", conditions=six)     # P3: MMIN's six conditions
+    >>> MissingModality((0, 0.7), pattern="modality")      # P3: at random, one modality kept
+    >>> MissingModality({"audio": 0.7, "vision": 0.4, "text": 0.1})   # P4: imbalanced rates
+
     Args:
-        missing_rate: Range `(low, high)` within [0, 1] for every modality, or a dict
-            modality -> range; the dict's keys then are the modalities.
+        missing_rate: Range `(low, high)` within [0, 1] or a single number for every modality, or a
+            dict modality -> range or number; the dict's keys then are the modalities, and others
+            stay whole.
         axis: `"time"` or `"feature"`, see `apply`.
         seed: Int or `None`.
         modalities: Names of the modalities, where `missing_rate` is one range for all.
+        pattern: What is missing at a rate: `"span"`, one run as in the paper; `"frames"`, each
+            position by itself; `"modality"`, each modality as a whole, though never all of them.
+        conditions: With `pattern="modality"`, sets of modalities that are missing together: one of
+            them, each with the same chance, holds for a sample, and the rates do not count. An
+            empty set is a complete sample.
 
     Raises:
         ValueError: If a rate is no range within [0, 1], a modality is missing from the inputs or
-            has too few axes, batch sizes differ, or the draws' shape does not fit.
+            has too few axes, batch sizes differ, the draws' shape does not fit, or conditions do
+            not go with the pattern or the modalities.
 
-    Reference: M3S, section 3.2 and Algorithm 1, line 3.
+    Reference: M3S, section 3.2 and Algorithm 1, line 3; for the patterns `keras_m3s.patterns`.
     """
 
     def __init__(
@@ -186,6 +211,8 @@ class MissingModality(keras.layers.Layer):
         axis: str = "time",
         seed: int | None = None,
         modalities: Sequence[str] = MODALITIES,
+        pattern: str = "span",
+        conditions: Iterable[Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> None:
         # Neither features nor draws may be cast on the way in: float16 cannot hold a uniform well.
@@ -198,7 +225,11 @@ class MissingModality(keras.layers.Layer):
         if not missing_rate:
             raise ValueError("`missing_rate` must name at least one modality. Received: none.")
         self.missing_rate = {name: _rate_range(name, r) for name, r in missing_rate.items()}
+        if pattern not in PATTERNS:
+            raise ValueError(f"`pattern` must be one of {PATTERNS}. Received: pattern={pattern!r}")
         self.axis = axis
+        self.pattern = pattern
+        self.conditions = _conditions(conditions, pattern, tuple(self.missing_rate))
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
@@ -231,7 +262,8 @@ class MissingModality(keras.layers.Layer):
                 f"`draws` must have shape (batch, {len(self.missing_rate)}, 2), two uniforms for "
                 f"each of {self.modalities}. Received: shape {tuple(draws.shape)}."
             )
-        return apply(features, draws, self.missing_rate, self.axis)
+        how = (self.axis, self.pattern, self.conditions)
+        return apply(features, draws, self.missing_rate, *how)
 
     def _check(self, inputs: Mapping[str, Any]) -> Any:
         """Raises what the class docstring says; returns the batch size."""
@@ -282,6 +314,8 @@ class MissingModality(keras.layers.Layer):
             "missing_rate": {name: list(rate) for name, rate in self.missing_rate.items()},
             "axis": self.axis,
             "seed": self.seed,
+            "pattern": self.pattern,
+            "conditions": None if self.conditions is None else [list(c) for c in self.conditions],
         }
 
 
@@ -297,3 +331,23 @@ def _rate_range(name: str, rate: Any) -> tuple[float, float]:
             f"Received: missing_rate={rate!r} for {name!r}."
         )
     return low, high
+
+
+def _conditions(
+    conditions: Iterable[Sequence[str]] | None, pattern: str, modalities: tuple[str, ...]
+) -> tuple[tuple[str, ...], ...] | None:
+    """`conditions` as tuples, checked."""
+    if conditions is None:
+        return None
+    if pattern != "modality":
+        raise ValueError(
+            f"`conditions` must go with pattern='modality'. Received: pattern={pattern!r}."
+        )
+    # A single word is a sequence of letters, hardly what is meant.
+    found = tuple((c,) if isinstance(c, str) else tuple(c) for c in conditions)
+    if not found or any(not set(c) < set(modalities) for c in found):
+        raise ValueError(
+            "`conditions` must be one or more sets of missing modalities, each leaving one of "
+            f"{modalities}. Received: {found}."
+        )
+    return found

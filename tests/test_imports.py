@@ -22,6 +22,7 @@ LAYERS = (
     ("modalities", "tfds_builders"),
     ("data",),
     ("batches",),
+    ("patterns",),
     ("missing",),
     ("losses", "layers", "recurrent", "text", "optimizers", "metrics"),
     ("models",),
@@ -30,7 +31,7 @@ LAYERS = (
     ("runs",),
     ("training",),
     ("evaluation",),
-    ("paper",),
+    ("paper", "significance", "robustness"),
     ("report",),
     ("cli",),
 )

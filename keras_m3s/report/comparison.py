@@ -3,25 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-LOWER_IS_BETTER = ("mae",)
-
-TITLES = {
-    "orig": "ORIG",
-    "spl-trn": "ORIG + SPL-TRN",
-    "m3s": "ORIG + M3S",
-    "mae": "MAE",
-    "corr": "Corr",
-    "acc2_has0": "Acc-2 (has0)",
-    "acc2_non0": "Acc-2 (non0)",
-    "f1_has0": "F1 (has0)",
-    "f1_non0": "F1 (non0)",
-    "acc3": "Acc-3",
-    "acc5": "Acc-5",
-    "acc7": "Acc-7",
-    "acc": "Acc",
-    "uar": "Uar",
-    "f1": "F1-Score",
-}
+from keras_m3s.report.names import lower_is_better, method_title, metric_title
 
 Results = Mapping[str, Sequence[Mapping[str, float]]]
 
@@ -34,10 +16,10 @@ def comparison_rows(results: Results) -> list[list[str]]:
             deviation.
     """
     metrics = list(next(iter(results.values()))[0])
-    rows = [["Method", *(TITLES.get(m, m) for m in metrics)]]
+    rows = [["Method", *(metric_title(m) for m in metrics)]]
     for method, runs in results.items():
         cells = [_cell([run[metric] for run in runs]) for metric in metrics]
-        rows.append([TITLES.get(method, method), *cells])
+        rows.append([method_title(method), *cells])
     if len(results) > 1:
         first, *_, last = results.values()
         rows.append(
@@ -55,7 +37,7 @@ def _delta(
     first: Sequence[Mapping[str, float]], last: Sequence[Mapping[str, float]], metric: str
 ) -> str:
     change = statistics.fmean(r[metric] for r in last) - statistics.fmean(r[metric] for r in first)
-    better = change < 0 if metric in LOWER_IS_BETTER else change > 0
+    better = change < 0 if lower_is_better(metric) else change > 0
     return f"{'↑' if change > 0 else '↓'} {abs(change):.4f}{' *' if better else ''}"
 
 

@@ -1,0 +1,303 @@
+"""Runs -> the content of a report."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from keras_m3s.report import curves, names, results
+from keras_m3s.report.collect import (
+    COMPLETE,
+    FAILED,
+    INCOMPLETE,
+    SETTING,
+    TRAINING,
+    UNREADABLE,
+    Group,
+    Run,
+    duplicates,
+    groups,
+    with_paper_retests,
+)
+from keras_m3s.report.content import WORSE, Block, Cell, Content, Details, Section, Table
+
+HASH_LENGTH = 12
+
+
+def build(runs: Sequence[Run], title: str = "Missing modalities: results") -> Content:
+    """All of a report.
+
+    Args:
+        runs: As `collect.read_runs` returns them.
+        title: On top of it.
+    """
+    settings = groups(with_paper_retests(runs), SETTING)
+    trainings = groups(runs, TRAINING)
+    sections = [
+        _results(settings),
+        _significance(settings),
+        _variations(settings),
+        _learning(trainings),
+        _rates(trainings),
+        _matrix(trainings),
+        _coverage(settings),
+        _runs(runs, trainings),
+        _environment(runs),
+    ]
+    return Content(
+        title,
+        _facts(runs),
+        _warnings(runs, settings),
+        [section for section in sections if section.blocks],
+        _data(runs, settings, trainings),
+    )
+
+
+def _results(settings: Sequence[Group]) -> Section:
+    return Section(
+        "results",
+        "Results beside the paper's",
+        "On the test data, with the model that was best on the validation data unless marked. "
+        "One table for each data set, model and missing rate.",
+        [results.result_table(g, f"results-{i}") for i, g in enumerate(settings, 1)],
+    )
+
+
+def _significance(settings: Sequence[Group]) -> Section:
+    tables = [results.comparison_table(g, f"significance-{i}") for i, g in enumerate(settings, 1)]
+    return Section(
+        "significance",
+        "Is the difference more than chance?",
+        "Methods are compared seed by seed. A difference is the first named method's mean "
+        "minus the second's; * where it is for the better.",
+        [table for table in tables if table],
+    )
+
+
+def _variations(settings: Sequence[Group]) -> Section:
+    blocks: list[Block] = []
+    for number, group in enumerate(settings, 1):
+        for table in (
+            results.variation_table(group, f"variations-{number}"),
+            results.comparison_table(group, f"variations-{number}-tests", variations=True),
+        ):
+            blocks += [table] if table else []
+    return Section(
+        "variations",
+        "Other settings of the methods",
+        "Inner steps, learning rates, order of the gradient and whatever else runs differ in, "
+        "each compared with its method as it is above, and M3S with an equal budget where there is "
+        "one.",
+        blocks,
+    )
+
+
+def _learning(trainings: Sequence[Group]) -> Section:
+    found = [curves.learning_figure(g, f"learning-{i}") for i, g in enumerate(trainings, 1)]
+    return Section(
+        "learning",
+        "Along training",
+        "As the paper's Figures 1, 3 and 4. Test values, where a run recorded them, chose nothing "
+        "unless marked.",
+        [figure for figure in found if figure],
+    )
+
+
+def _rates(trainings: Sequence[Group]) -> Section:
+    blocks: list[Block] = []
+    for number, group in enumerate(trainings, 1):
+        for pattern, ranges in curves.rate_kinds(group):
+            key = f"rates-{number}-{pattern}-{'ranges' if ranges else 'points'}"
+            figure = curves.rate_figure(group, pattern, ranges, key)
+            blocks.append(figure)
+            table = curves.area_table(group, pattern, ranges, figure.title, f"{key}-area")
+            if table:
+                blocks.append(table)
+    return Section(
+        "rates",
+        "Over missing rates",
+        "One trained model, tested with more and less missing than it was trained with.",
+        blocks,
+    )
+
+
+def _matrix(trainings: Sequence[Group]) -> Section:
+    return Section(
+        "matrix",
+        "Missing in training × missing in testing",
+        "The whole of what the paper's Tables 3 and 4 take a diagonal and a corner of.",
+        curves.matrix_figures(trainings),
+    )
+
+
+def _coverage(settings: Sequence[Group]) -> Section:
+    return Section("coverage", "What of the paper is here", "", [results.coverage_table(settings)])
+
+
+def _runs(runs: Sequence[Run], trainings: Sequence[Group]) -> Section:
+    again = {run.name for run in duplicates(runs)}
+    lines = []
+    for run in runs:
+        e = run.experiment
+        problem = "repeats an earlier run, not counted" if run.name in again else run.problem
+        mark = "" if run.status == COMPLETE else WORSE
+        status = Cell(run.status, (problem,) if problem else (), mark)
+        if not e:
+            lines.append([status, Cell(run.name), *[Cell(names.NOTHING)] * 7])
+            continue
+        mark = f" {names.SELECTED_ON_TEST}" if e["select"] == "paper" else ""
+        lines.append(
+            [
+                status,
+                Cell(run.name),
+                Cell(names.dataset_title(e["dataset"])),
+                Cell(names.model_title(e["model"])),
+                Cell(names.method_title(e["method"], short=True) + mark),
+                Cell(names.rate_title(e["missing_rate"])),
+                Cell(names.rate_title(e["test_missing_rate"])),
+                Cell(str(e["seed"])),
+                Cell(f"{len(run.history)}"),
+            ]
+        )
+    header = ["Status", "Run", "Data", "Model", "Method", "Missing", "In testing", "Seed", "Epochs"]
+    notes = [names.SELECTED_NOTE] if any(g.selected_on_test for g in trainings) else []
+    blocks: list[Block] = [Table("run-list", "Runs", header, lines, notes, left=7)]
+    for group in trainings:
+        for arm in (*group.arms, *group.variations):
+            seeds = ", ".join(map(str, arm.runs))
+            listed = [(k, names.setting(v)) for k, v in arm.config.items()]
+            blocks.append(Details(f"{group.title} · {arm.label}", [*listed, ("seeds", seeds)]))
+    return Section("runs", "Runs and their configuration", "", blocks)
+
+
+def _environment(runs: Sequence[Run]) -> Section:
+    """Versions and data, each kind once with the number of runs it holds for."""
+    versions: dict[str, tuple[dict[str, Any], int]] = {}
+    data: dict[tuple[str, str, str], int] = {}
+    for run in runs:
+        if not run.environment:
+            continue
+        e = run.environment
+        packages = {k: str(v) for k, v in (e.get("packages") or {}).items()}
+        kind = {k: str(e[k]) for k in ("backend", "python", "platform") if k in e} | packages
+        key = json.dumps(kind, sort_keys=True)
+        versions[key] = (kind, versions.get(key, (kind, 0))[1] + 1)
+        for split, digest in (e.get("data") or {}).items():
+            place = (names.dataset_title(run.experiment["dataset"]), split, str(digest))
+            data[place] = data.get(place, 0) + 1
+    blocks: list[Block] = []
+    if versions:
+        kinds = list(versions.values())
+        fields = list(dict.fromkeys(k for kind, _ in kinds for k in kind))
+        lines = [
+            [Cell(f), *(Cell(kind.get(f, names.NOTHING)) for kind, _ in kinds)] for f in fields
+        ]
+        header = ["", *(f"{count} run{'s' if count > 1 else ''}" for _, count in kinds)]
+        blocks.append(Table("versions", "Versions", header, lines, left=len(header)))
+    if data:
+        lines = [[*(Cell(c) for c in place), Cell(str(n))] for place, n in sorted(data.items())]
+        header = ["Data", "Split", "SHA-256 of what it holds", "Runs"]
+        blocks.append(Table("data", "Data", header, lines, left=3))
+    return Section("environment", "Versions and data", "", blocks)
+
+
+def _facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    statuses = (COMPLETE, INCOMPLETE, FAILED, UNREADABLE)
+    counts = {status: sum(run.status == status for run in runs) for status in statuses}
+    read = [run for run in runs if run.experiment]
+    packages = _distinct((r.environment.get("packages") or {}).get("keras-m3s") for r in read)
+    hashes = sorted(
+        {str(d)[:HASH_LENGTH] for r in read for d in (r.environment.get("data") or {}).values()}
+    )
+    models = sorted({r.experiment["model"] for r in read}, key=names.model_order)
+    methods = sorted({r.experiment["method"] for r in read}, key=names.method_order)
+    facts = [
+        ("Runs", ", ".join(f"{n} {status}" for status, n in counts.items() if n)),
+        ("Data", _distinct(names.dataset_title(r.experiment["dataset"]) for r in read)),
+        ("Models", ", ".join(names.model_title(m) for m in models)),
+        ("Methods", ", ".join(names.method_title(m, short=True) for m in methods)),
+        ("Seeds", ", ".join(str(s) for s in sorted({r.seed for r in read}))),
+        ("Backends", _distinct(r.environment.get("backend") for r in read)),
+        ("keras-m3s", packages),
+        ("Data hashes", ", ".join(hashes)),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _warnings(runs: Sequence[Run], settings: Sequence[Group]) -> list[str]:
+    found = []
+    left_out = sum(run.status != COMPLETE for run in runs)
+    if left_out:
+        found.append(
+            f"{left_out} of {len(runs)} runs failed or are not finished. They are in the list of "
+            "runs and in no table or figure above it."
+        )
+    if any(group.selected_on_test for group in settings):
+        found.append(names.SELECTED_NOTE)
+    if not settings:
+        found.append("No run is complete: there are no results yet.")
+    elif all(len(arm.runs) < 2 for group in settings for arm in group.arms):
+        found.append("A single seed each: differences may be chance, and nothing can be tested.")
+    return found
+
+
+def _data(
+    runs: Sequence[Run], settings: Sequence[Group], trainings: Sequence[Group]
+) -> dict[str, list[dict[str, Any]]]:
+    """The report's numbers as flat rows, a file each."""
+    data: dict[str, list[dict[str, Any]]] = {
+        "results": [
+            row
+            for group in settings
+            for row in results.result_rows(group, [*group.arms, *group.variations])
+        ],
+        "significance": [row for group in settings for row in results.comparison_rows(group)],
+        "learning": [],
+        "rates": [],
+        "areas": [],
+        "runs": [_flat(run) for run in runs],
+    }
+    for group in trainings:
+        v = group.values
+        place = {k: v[k] for k in ("dataset", "model", "pattern", "site", "select")}
+        place |= {
+            "missing_rate_low": v["missing_rate"][0],
+            "missing_rate_high": v["missing_rate"][1],
+        }
+        for arm in (*group.arms, *group.variations):
+            columns = dict.fromkeys(c for r in arm.runs.values() for row in r.history for c in row)
+            for column in [c for c in columns if c != "epoch"]:
+                for row in curves.learning(arm, column):
+                    shown = {k: row[k] for k in ("epoch", "runs", "mean", "sd")}
+                    data["learning"].append(place | {"label": arm.label, "column": column} | shown)
+        for pattern, ranges in curves.rate_kinds(group):
+            tested = {"test_pattern": pattern, "ranges": ranges}
+            for label, rates in curves.by_rate(group, pattern, ranges).items():
+                for (low, high), seeds in sorted(rates.items()):
+                    for seed, metrics in sorted(seeds.items()):
+                        at = {"label": label, "test_low": low, "test_high": high, "seed": seed}
+                        for metric, value in metrics.items():
+                            values = {"metric": metric, "value": value}
+                            data["rates"].append(place | tested | at | values)
+            for row in curves.area_rows(group, pattern, ranges):
+                data["areas"].append(place | tested | row)
+    return {name: rows for name, rows in data.items() if rows}
+
+
+def _flat(run: Run) -> dict[str, Any]:
+    e = run.environment
+    packages = json.dumps(e.get("packages") or {}, sort_keys=True)
+    return {
+        "run": run.name,
+        "status": run.status,
+        "problem": run.problem,
+        "epochs_done": len(run.history),
+        "backend": e.get("backend", ""),
+        "packages": packages,
+        "data": json.dumps(e.get("data") or {}, sort_keys=True),
+        "experiment": json.dumps(dict(run.experiment), sort_keys=True),
+        "metrics": json.dumps(dict(run.metrics), sort_keys=True),
+    }
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(str(v) for v in values if v))

@@ -1,0 +1,159 @@
+"""What things are called in a report, and how numbers are printed."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from keras_m3s import paper
+from keras_m3s.experiment import MODELS
+
+METHODS: dict[str, str] = {
+    "orig": "ORIG",
+    "spl-trn": "ORIG + SPL-TRN",
+    "spl-trn-equal": "ORIG + SPL-TRN (equal budget)",
+    "m3s": "ORIG + M3S",
+}
+
+SHORT_METHODS: dict[str, str] = {
+    "orig": "ORIG",
+    "spl-trn": "SPL-TRN",
+    "spl-trn-equal": "SPL-TRN (equal budget)",
+    "m3s": "M3S",
+}
+
+METRICS: dict[str, str] = {
+    "mae": "MAE",
+    "corr": "Corr",
+    "acc2": "Acc-2",
+    "acc2_has0": "Acc-2 (has0)",
+    "acc2_non0": "Acc-2 (non0)",
+    "f1_has0": "F1 (has0)",
+    "f1_non0": "F1 (non0)",
+    "acc3": "Acc-3",
+    "acc5": "Acc-5",
+    "acc7": "Acc-7",
+    "acc": "Acc",
+    "uar": "Uar",
+    "f1": "F1-Score",
+}
+
+MODEL_TITLES: dict[str, str] = {
+    "misa": "MISA",
+    "mmim": "MMIM",
+    "self_mm": "Self-MM",
+    "mmin": "MMIN",
+}
+
+PATTERN_TITLES: dict[str, str] = {
+    "span": "one hole a sequence",
+    "frames": "independent frames",
+    "modality": "whole modalities",
+}
+
+NOTHING = "–"
+"""Where a number would stand that there is not."""
+
+SELECTED_ON_TEST = "†"
+SELECTED_NOTE = (
+    "† Chosen as the published scripts choose (--select paper), which may look at the test data: "
+    "these numbers flatter and do not compare with unmarked ones."
+)
+
+
+def method_title(method: str, short: bool = False) -> str:
+    return (SHORT_METHODS if short else METHODS).get(method, method)
+
+
+def metric_title(metric: str) -> str:
+    return METRICS.get(metric, metric)
+
+
+def model_title(model: str) -> str:
+    return MODEL_TITLES.get(model, model)
+
+
+def dataset_title(dataset: str) -> str:
+    """`cmu_mosi/unaligned` -> `CMU-MOSI (unaligned)`."""
+    name, _, config = dataset.partition("/")
+    title = paper.DATASETS.get(name, name)
+    return f"{title} ({config})" if config else title
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.4g}"
+
+
+def rate_title(rate: Sequence[float]) -> str:
+    """`(0.4, 0.6)` -> `40–60 %`, with a narrow space that no line breaks at."""
+    low, high = (percent(r) for r in rate)
+    return f"{low}\u202f%" if low == high else f"{low}–{high}\u202f%"
+
+
+def method_order(method: str) -> tuple[int, str]:
+    """Sorts methods as the paper has them, then what is beyond it."""
+    order = list(METHODS)
+    return (order.index(method) if method in order else len(order), method)
+
+
+def model_order(model: str) -> tuple[int, str]:
+    return (MODELS.index(model) if model in MODELS else len(MODELS), model)
+
+
+def main_metrics(dataset: str, present: Iterable[str]) -> list[str]:
+    """Those of the metrics present that the paper reports on a data set of this kind, in its order.
+
+    Args:
+        dataset: Name of a data set; one that the paper has not is taken for the first of the
+            paper's kinds whose metrics are all there.
+        present: Names of metrics.
+
+    Returns:
+        A list; all that is present where no kind fits.
+    """
+    there = list(present)
+    name = dataset.split("/")[0]
+    kinds = [paper.METRICS[name]] if name in paper.METRICS else list(paper.METRICS.values())
+    for kind in kinds:
+        if set(kind) <= set(there):
+            return list(kind)
+    return there
+
+
+def lower_is_better(metric: str) -> bool:
+    return metric in paper.LOWER_IS_BETTER
+
+
+def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
+    """A number as the paper prints it, with a true minus; `NOTHING` for None and NaN."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    if not float(text):
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else number(value)
+
+
+def spread(mean: float, sd: float) -> str:
+    """`mean ± sd`, the mean alone for a single run."""
+    return number(mean) if math.isnan(sd) else f"{number(mean)} ± {number(sd)}"
+
+
+def setting(value: Any) -> str:
+    """A value of a configuration in one short line."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k or '(all else)'}: {setting(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return " to ".join(setting(v) for v in value)
+    return str(value)

@@ -1,0 +1,103 @@
+"""Writes a report in the formats that are wanted."""
+
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from keras_m3s.report.build import build
+from keras_m3s.report.collect import read_runs
+from keras_m3s.report.content import Content, Figure
+
+FORMATS: tuple[str, ...] = ("html", "markdown", "latex", "csv")
+
+
+def write_report(
+    runs_dir: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str],
+    formats: Iterable[str] = FORMATS,
+    title: str = "Missing modalities: results",
+) -> list[pathlib.Path]:
+    """Reads all runs in a folder and writes what they show; the same runs give the same files.
+
+    Args:
+        runs_dir: Folder with run directories, at any depth.
+        out_dir: Where the files go: `report.html`, `report.md`, `report.tex`, `data/*.csv`, and
+            `figures/` for Markdown and LaTeX.
+        formats: Some of `FORMATS`.
+        title: On top of the report.
+
+    Returns:
+        The files, the page or text of each format first.
+
+    Raises:
+        FileNotFoundError: If there are no runs.
+        ImportError: If Jinja2 or matplotlib is not installed.
+        ValueError: If there is no such format.
+    """
+    wanted = tuple(dict.fromkeys(formats))
+    if not wanted or set(wanted) - set(FORMATS):
+        raise ValueError(f"`formats` must be some of {FORMATS}. Received: {wanted}.")
+    runs = read_runs(pathlib.Path(runs_dir))
+    if wanted != ("csv",):
+        _need_extra()
+    content = build(runs, title)
+    files: dict[str, bytes] = {}
+    if "html" in wanted:
+        from keras_m3s.report import html
+
+        files["report.html"] = html.render(content).encode()
+    if "markdown" in wanted:
+        from keras_m3s.report import markdown
+
+        files["report.md"] = markdown.render(content).encode()
+        files |= _figures(content, "svg")
+    if "latex" in wanted:
+        from keras_m3s.report import latex
+
+        files["report.tex"] = latex.render(content).encode()
+        files |= _figures(content, "pdf")
+    if "csv" in wanted:
+        files |= {f"data/{name}.csv": _csv(rows) for name, rows in content.data.items()}
+    return [_write(pathlib.Path(out_dir) / name, data) for name, data in files.items()]
+
+
+def _figures(content: Content, kind: str) -> dict[str, bytes]:
+    from keras_m3s.report import figures
+
+    return {
+        f"figures/{block.key}.{kind}": figures.figure_file(block, kind)
+        for section in content.sections
+        for block in section.blocks
+        if isinstance(block, Figure)
+    }
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO()
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    # An empty cell, not `nan`, where there is no number.
+    writer.writerows({k: "" if v is None or v != v else v for k, v in row.items()} for row in rows)
+    return text.getvalue().encode()
+
+
+def _write(path: pathlib.Path, data: bytes) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _need_extra() -> None:
+    try:
+        import jinja2
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            "A report needs Jinja2 and matplotlib. Install them with "
+            "`pip install 'keras-m3s[report]'`, or ask for the format csv alone."
+        ) from error
+    del jinja2, matplotlib
