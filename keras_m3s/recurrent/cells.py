@@ -120,7 +120,7 @@ class GRUCell:
         return from_x, _weight_gradient(saved[1], dx), bias
 
 
-def forward(loop: Callable[..., Any], cell: Any, x: Any, weights: Any, span: Any) -> Any:
+def forward_steps(loop: Callable[..., Any], cell: Any, x: Any, weights: Any, span: Any) -> Any:
     """All steps' `saved` from the projected inputs `x` `(steps, batch, gates * units)`.
 
     `span` is the range of steps outside which every sequence of the batch is padding. Two
@@ -135,7 +135,7 @@ def forward(loop: Callable[..., Any], cell: Any, x: Any, weights: Any, span: Any
     return loop(step, cell.initial(zeros[0]), (x, zeros, zeros), (), span, False)
 
 
-def backward(
+def backward_steps(
     loop: Callable[..., Any], cell: Any, weights: Any, span: Any, saved: Any, dy: Any
 ) -> Any:
     """Gradients of `x` and of each of `weights`, from the outputs' gradient `dy`."""

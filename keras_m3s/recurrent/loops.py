@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_m3s.recurrent.cells import forward
+from keras_m3s.recurrent.cells import backward_steps, forward_steps
 
 
 @functools.cache
@@ -46,7 +46,7 @@ def _jax_recurrence(cell: Any) -> Callable[..., Any]:
 
     @jax.custom_vjp
     def backward(x: Any, weights: Any, span: Any, saved: Any, dy: Any) -> Any:
-        dx, *others = backward(loop, cell, weights, span, saved, dy)
+        dx, *others = backward_steps(loop, cell, weights, span, saved, dy)
         return dx, tuple(others)
 
     def backward_backward(residuals: Any, tangents: Any) -> Any:
@@ -66,7 +66,7 @@ def _jax_recurrence(cell: Any) -> Callable[..., Any]:
     # derivative never meets the loop itself, which has a dynamic end and hence no derivative.
     @jax.custom_vjp
     def recurrence(x: Any, weights: Any, span: Any) -> Any:
-        return forward(loop, cell, x, weights, span)
+        return forward_steps(loop, cell, x, weights, span)
 
     def recurrence_forward(x: Any, weights: Any, span: Any) -> Any:
         saved = recurrence(x, weights, span)
@@ -106,14 +106,14 @@ def _tensorflow_recurrence(cell: Any) -> Callable[..., Any]:
         return tuple(array.stack() for array in arrays)
 
     def plain(x: Any, weights: Any) -> Any:
-        return forward(loop, cell, x, weights, (tf.constant(0), tf.shape(x)[0]))[1]
+        return forward_steps(loop, cell, x, weights, (tf.constant(0), tf.shape(x)[0]))[1]
 
     def recurrence(x: Any, weights: Any, span: Any) -> Any:
         span = tuple(tf.convert_to_tensor(end) for end in span)
 
         @tf.custom_gradient
         def outputs(x: Any, *weights: Any) -> Any:
-            saved = forward(loop, cell, x, weights, span)
+            saved = forward_steps(loop, cell, x, weights, span)
 
             @tf.custom_gradient
             def backward(x: Any, dy: Any, *weights: Any) -> Any:
@@ -126,7 +126,7 @@ def _tensorflow_recurrence(cell: Any) -> Callable[..., Any]:
                         again = inner.gradient(h, [x, *weights], output_gradients=dy)
                     return outer.gradient(again, [x, dy, *weights], output_gradients=tangents)
 
-                return backward(loop, cell, weights, span, saved, dy), backward_backward
+                return backward_steps(loop, cell, weights, span, saved, dy), backward_backward
 
             return saved[1], lambda dy: backward(x, dy, *weights)
 
