@@ -22,12 +22,17 @@ import numpy as np
 
 from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
 
-DATASETS = {"cmu_mosi": "CmuMosi", "synthetic_msa": "SyntheticMsa"}
+DATASETS = {
+    "ch_sims": "ChSims",
+    "cmu_mosi": "CmuMosi",
+    "iemocap": "Iemocap",
+    "synthetic_msa": "SyntheticMsa",
+}
 """Data set -> class of its builder in `tfds_builders/{name}/{name}_dataset_builder.py`."""
 
 SPLITS = ("train", "valid", "test")
 
-_FILE_ENDINGS = (".pkl", ".pickle")
+_FILE_ENDINGS = (".pkl", ".pickle", ".npz")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,12 +46,15 @@ class Split:
             `index` int32 `(n,)`. `index` is the row: 0 .. n-1.
         labels: Float32 `(n,)` for regression, int32 `(n,)` for classes.
         ids: `n` names, `video$_$clip`.
+        unimodal: Modality -> float32 `(n,)`, labels of it alone, where the data set has them
+            (CH-SIMS). They are not in batches: no base model learns from them.
     """
 
     name: str
     features: dict[str, np.ndarray]
     labels: np.ndarray
     ids: list[str]
+    unimodal: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,7 +62,8 @@ class Split:
     def fingerprint(self) -> str:
         """SHA-256 of all it holds, hexadecimal, to tell data apart that goes by one name."""
         digest = hashlib.sha256("\n".join((self.name, *self.ids)).encode())
-        for name, array in sorted({**self.features, "label": self.labels}.items()):
+        labels = {f"label_{name}": array for name, array in self.unimodal.items()}
+        for name, array in sorted({**self.features, **labels, "label": self.labels}.items()):
             digest.update(f"{name} {array.shape} {array.dtype.str}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -69,7 +78,7 @@ def load(
     """Reads a data set into memory, after preparing it if need be.
 
     Args:
-        name: One of `DATASETS`, or the path of a pickle in MMSA's schema.
+        name: One of `DATASETS`, or the path of a pickle or .npz in MMSA's schema.
         data_dir: Where TFDS keeps prepared data sets, by default `~/tensorflow_datasets`.
         manual_dir: Folder of the files a data set is made from.
         config: A config of the builder; by default its first.
@@ -84,7 +93,9 @@ def load(
     path = pathlib.Path(name).expanduser()
     if path.suffix in _FILE_ENDINGS:
         return {
-            split: _as_split(split, segments.features, segments.labels, segments.ids)
+            split: _as_split(
+                split, segments.features, segments.labels, segments.ids, segments.unimodal
+            )
             for split, segments in _builders_module("mmsa").read(path).items()
         }
     builder = prepare(str(name), data_dir, manual_dir, config)
@@ -161,39 +172,53 @@ def _check_source(builder: Any, manual_dir: str | None) -> None:
     prepared = (builder.info.metadata or {}).get("source")
     if manual_dir is None or prepared is None:
         return
-    source = builder.source(pathlib.Path(manual_dir))
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _builders_module("files").digest(builder.sources(pathlib.Path(manual_dir)))
     if digest != prepared["sha256"]:
         raise ValueError(
-            f"{builder.data_dir} must hold what {source} holds, but was made from another "
+            f"{builder.data_dir} must hold what {manual_dir} holds, but was made from another "
             f"{prepared['name']}. Received: SHA-256 {digest}, there {prepared['sha256']}. "
             "Remove that folder to make it anew, or pass another `data_dir`."
         )
 
 
 def _read_split(builder: Any, split: str) -> Split:
-    """Fills arrays made once, example by example, so that nothing is held twice."""
+    """Fills arrays made once, example by example, so that nothing is held twice.
+
+    Sequences that are stored without padding are padded to the longest of all splits.
+    """
     size = builder.info.splits[split].num_examples
     kinds = builder.info.features
-    keys = (*MODALITIES, TEXT_BERT, *(length_key(modality) for modality in MODALITIES), "label")
+    steps = (builder.info.metadata or {}).get("steps", {})
+    lone = [f"label_{modality}" for modality in MODALITIES]
+    lengths = [length_key(modality) for modality in MODALITIES]
     arrays: dict[str, np.ndarray] = {}
     ids = [""] * size
     for example in _examples(builder, split):
         row = int(example[INDEX])
         ids[row] = example["id"].decode()
-        for key in keys:
+        for key in (*MODALITIES, TEXT_BERT, *lengths, *lone, "label"):
             value = np.asarray(example.get(key, ()))
-            if value.size:  # `text_bert` of width 0 stands for none
-                if key not in arrays:
-                    arrays[key] = np.zeros((size, *value.shape), dtype=kinds[key].np_dtype)
+            if not value.size:  # nothing said; `text_bert` of width 0 stands for none
+                continue
+            if key not in arrays:
+                shape = (steps[key], *value.shape[1:]) if key in steps else value.shape
+                arrays[key] = np.zeros((size, *shape), dtype=_memory_type(kinds[key].np_dtype))
+            if key in steps:
+                arrays[key][row, : len(value)] = value
+            else:
                 arrays[key][row] = value
     if not all(ids):
         raise ValueError(
             f"{builder.data_dir} must hold {size} segments in {split}. Received: "
             f"{sum(map(bool, ids))}. Remove that folder to make it anew."
         )
-    return _as_split(split, arrays, arrays.pop("label"), ids)
+    unimodal = {m: arrays.pop(key) for m, key in zip(MODALITIES, lone, strict=True) if key in arrays}
+    return _as_split(split, arrays, arrays.pop("label"), ids, unimodal)
+
+
+def _memory_type(stored: Any) -> Any:
+    """TFDS keeps classes as int64."""
+    return np.int32 if stored == np.int64 else stored
 
 
 def _examples(builder: Any, split: str) -> Iterable[Mapping[str, Any]]:
@@ -215,10 +240,14 @@ def _examples(builder: Any, split: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _as_split(
-    name: str, features: Mapping[str, np.ndarray], labels: np.ndarray, ids: list[str]
+    name: str,
+    features: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    ids: list[str],
+    unimodal: Mapping[str, np.ndarray],
 ) -> Split:
     index = np.arange(len(ids), dtype=np.int32)
-    return Split(name=name, features={**features, INDEX: index}, labels=labels, ids=ids)
+    return Split(name, {**features, INDEX: index}, labels, ids, dict(unimodal))
 
 
 def _expanded(path: str | os.PathLike[str] | None) -> str | None:
