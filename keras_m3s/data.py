@@ -125,7 +125,9 @@ def prepare(
     module = _builders_module(f"{name}.{name}_dataset_builder")
     builder_class = getattr(module, DATASETS[name])
     configs = list(builder_class.builder_configs)
-    if config is not None and config not in configs:
+    if config is not None and config not in configs and hasattr(builder_class, "config_named"):
+        config = builder_class.config_named(config)
+    elif config is not None and config not in configs:
         raise ValueError(f"`config` of {name} must be one of {configs}. Received: {config!r}.")
     builder = builder_class(data_dir=_expanded(data_dir), config=config)
     if _is_prepared(builder):
@@ -188,7 +190,8 @@ def _read_split(builder: Any, split: str) -> Split:
     """
     size = builder.info.splits[split].num_examples
     kinds = builder.info.features
-    steps = (builder.info.metadata or {}).get("steps", {})
+    said = builder.info.metadata or {}
+    steps, absent = said.get("steps", {}), said.get("absent", ())
     lone = [f"label_{modality}" for modality in MODALITIES]
     lengths = [length_key(modality) for modality in MODALITIES]
     arrays: dict[str, np.ndarray] = {}
@@ -198,7 +201,7 @@ def _read_split(builder: Any, split: str) -> Split:
         ids[row] = example["id"].decode()
         for key in (*MODALITIES, TEXT_BERT, *lengths, *lone, "label"):
             value = np.asarray(example.get(key, ()))
-            if not value.size:  # nothing said; `text_bert` of width 0 stands for none
+            if not value.size or key in absent:  # `text_bert` of width 0 stands for none
                 continue
             if key not in arrays:
                 shape = (steps[key], *value.shape[1:]) if key in steps else value.shape

@@ -14,6 +14,7 @@ from keras_m3s import data
 from keras_m3s.batches import Batches, SetEpoch, as_tf_dataset
 from tfds_builders import mmsa, testing
 from tfds_builders.cmu_mosi.cmu_mosi_dataset_builder import CmuMosi, MosiConfig
+from tfds_builders.cmu_mosi.folds import FOLDS
 from tfds_builders.pickles import DataError
 
 once = pytest.mark.once
@@ -334,6 +335,7 @@ def test_real_mosi_comes_back_equal_to_the_file(mosi_dir, tmp_path):
     for name, split in splits.items():
         raw = content[name]
         assert split.ids == raw["id"].tolist()
+        assert {segment.partition("$_$")[0] for segment in split.ids} == FOLDS[name]
         for key in ("audio", "vision", "text", "text_bert"):
             np.testing.assert_array_equal(split.features[key], raw[key])
         for key in ("audio", "vision"):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets.public_api as tfds
 
 from . import files, mmsa
-from .features import STEPS, Shape, examples, spec, steps
+from .features import Shape, describe, examples, spec
 from .pickles import DataError
 
 ANY_SHAPE: dict[str, Shape] = dict.fromkeys(mmsa.MODALITIES, (None, None))
@@ -62,8 +62,7 @@ class FeatureFileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         sizes = {split: len(segments) for split, segments in splits.items()}
         files.check_sizes(self.name, name, sizes, dict(config.sizes))
         self.info.metadata["source"] = {"name": name, "sha256": digest}
-        if not all(isinstance(array, np.ndarray) for array in splits["train"].features.values()):
-            self.info.metadata[STEPS] = steps(splits)
+        self.info.metadata.update(describe(splits))
         return {split: self._generate_examples(segments) for split, segments in splits.items()}
 
     def _generate_examples(self, segments: mmsa.Segments) -> Any:

@@ -13,6 +13,9 @@ Shape = tuple[int | None, int | None]
 STEPS = "steps"
 """Key of `info.metadata`: modality -> steps to pad to, where sequences are stored without padding."""
 
+ABSENT = "absent"
+"""Key of `info.metadata`: modalities that the files do not have, stored as one 0 an example."""
+
 
 def spec(
     shapes: Mapping[str, Shape],
@@ -53,10 +56,10 @@ def examples(
     segments: Segments, with_text_bert: bool = True
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Row number and segment, in the order of the file; see `spec`."""
-    no_text = np.zeros((0, 0), dtype=np.float32)
+    no_text = np.zeros((1, 1), dtype=np.float32)
     no_tokens = np.zeros((3, 0), dtype=np.int32)
     for row in range(len(segments)):
-        example = {name: array[row] for name, array in segments.features.items()}
+        example = {name: _filled(array[row]) for name, array in segments.features.items()}
         example.setdefault("text", no_text)
         if with_text_bert:
             example.setdefault(TEXT_BERT, no_tokens)
@@ -72,11 +75,27 @@ def examples(
         yield row, example
 
 
-def steps(splits: Mapping[str, Segments]) -> dict[str, int]:
-    """What `info.metadata[STEPS]` says of segments whose sequences have each its own steps."""
+def _filled(value: Any) -> Any:
+    """A sequence without steps as one step of zeros: TFDS cannot read back an empty one."""
+    return np.zeros((1, value.shape[1]), value.dtype) if np.shape(value)[:1] == (0,) else value
+
+
+def describe(splits: Mapping[str, Segments]) -> dict[str, Any]:
+    """What `info.metadata` must say of the splits, for whoever reads them back."""
+    features = splits["train"].features
+    said: dict[str, Any] = {}
+    if absent := sorted(set(MODALITIES) - features.keys()):
+        said[ABSENT] = absent
+    if not all(isinstance(array, np.ndarray) for array in features.values()):
+        said[STEPS] = _steps(splits)
+    return said
+
+
+def _steps(splits: Mapping[str, Segments]) -> dict[str, int]:
+    """The longest sequence of each modality."""
     longest: dict[str, int] = {}
     for segments in splits.values():
         for name in set(MODALITIES) & segments.features.keys():
             length = max(len(sequence) for sequence in segments.features[name])
-            longest[name] = max(longest.get(name, 0), length)
+            longest[name] = max(longest.get(name, 1), length)
     return longest

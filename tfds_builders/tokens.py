@@ -8,7 +8,8 @@ import numpy as np
 
 from .pickles import DataError
 
-CLS, SEP, UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
+CLS, SEP = "[CLS]", "[SEP]"
+MARKS = {CLS, SEP, "[UNK]", "[PAD]", "[MASK]"}
 MOST_TOKENS = 50
 """As MMSA and MMIM cut a text."""
 
@@ -23,7 +24,7 @@ def vocabulary(path: Any) -> list[str]:
         pieces = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} must be text in UTF-8, one word piece a line: {error}.") from None
-    lacking = sorted({CLS, SEP, UNKNOWN} - set(pieces))
+    lacking = sorted(MARKS - set(pieces))
     if lacking:
         raise DataError(
             f"{path} must be a vocabulary of BERT, one word piece a line. Missing: {lacking}."
