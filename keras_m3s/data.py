@@ -78,7 +78,8 @@ def load(
     """Reads a data set into memory, after preparing it if need be.
 
     Args:
-        name: One of `DATASETS`, or the path of a pickle or .npz in MMSA's schema.
+        name: One of `DATASETS`, the name that `prepare_own` was given, or the path of a pickle or
+            .npz in MMSA's schema.
         data_dir: Where TFDS keeps prepared data sets, by default `~/tensorflow_datasets`.
         manual_dir: Folder of the files a data set is made from.
         config: A config of the builder; by default its first.
@@ -118,10 +119,7 @@ def prepare(
     Raises: as `load`.
     """
     if name not in DATASETS:
-        raise ValueError(
-            f"`name` must be one of the data sets {sorted(DATASETS)} or the path of a .pkl file. "
-            f"Received: {name!r}."
-        )
+        return _own(name, data_dir, config)
     module = _builders_module(f"{name}.{name}_dataset_builder")
     builder_class = getattr(module, DATASETS[name])
     configs = list(builder_class.builder_configs)
@@ -140,6 +138,70 @@ def prepare(
         if not _is_prepared(builder):  # else another process was faster
             raise
     return builder
+
+
+def prepare_own(
+    name: str,
+    source: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Makes a data set of anybody's own, which `load` then takes by its name.
+
+    Args:
+        name: Lower case, digits, underscores; none of `DATASETS`.
+        source: A pickle or .npz in MMSA's schema, or a folder of .npy with label.csv, as
+            `tfds_builders.npy_folder` describes it.
+        data_dir: As in `load`.
+
+    Returns:
+        The TFDS builder, prepared. The same source again is found, not made again.
+
+    Raises:
+        ValueError: the name is not usable, or taken by other data; the source breaks its schema.
+        FileNotFoundError: a file is not where it must be.
+    """
+    own = _builders_module("own_data")
+    own.check_name(name, DATASETS)
+    source = pathlib.Path(source).expanduser()
+    if (_data_folder(data_dir) / name).is_dir():
+        builder = _own(name, data_dir, None)
+        digest = _builders_module("files").digest(own.sources(source))
+        if digest != builder.info.metadata["source"]["sha256"]:
+            raise ValueError(
+                f"{name!r} must be a new name, or the data that has it. Received: {source}, while "
+                f"{builder.data_dir} was made from another {builder.info.metadata['source']}. "
+                "Remove that folder, or take another name."
+            )
+        return builder
+    builder = own.builder(name, source, str(_data_folder(data_dir)))
+    try:
+        _prepare(builder, None)
+    except BaseException:
+        with contextlib.suppress(OSError):  # empty after TFDS has cleaned up
+            (_data_folder(data_dir) / name).rmdir()
+        raise
+    return builder
+
+
+def _own(name: str, data_dir: str | os.PathLike[str] | None, config: str | None) -> Any:
+    """A data set that `prepare_own` made."""
+    versions = sorted((_data_folder(data_dir) / name).glob("*/dataset_info.json"))
+    if not versions:
+        raise ValueError(
+            f"`name` must be one of the data sets {sorted(DATASETS)}, one that was made with "
+            f"`keras-m3s prepare --from` in {_data_folder(data_dir)}, or the path of a .pkl or .npz "
+            f"file. Received: {name!r}."
+        )
+    if config is not None:
+        raise ValueError(f"{name} has no configs. Received: config={config!r}.")
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(versions[-1].parent)
+
+
+def _data_folder(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
+    usual = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return pathlib.Path(data_dir or usual).expanduser()
 
 
 def _is_prepared(builder: Any) -> bool:

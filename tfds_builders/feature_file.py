@@ -43,8 +43,9 @@ class FeatureFileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     UNIMODAL_LABELS = False
 
     def _info(self) -> Any:
+        alone = tuple(mmsa.UNIMODAL) if self.UNIMODAL_LABELS else ()
         return self.dataset_info_from_configs(
-            features=spec(self.builder_config.shapes, unimodal=self.UNIMODAL_LABELS),
+            features=spec(self.builder_config.shapes, unimodal=alone),
             homepage=self.HOMEPAGE,
             metadata=tfds.core.MetadataDict(),
             disable_shuffling=True,

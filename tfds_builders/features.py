@@ -1,12 +1,12 @@
 """What one segment is in TFDS: the same features for every data set of the house."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 
-from .mmsa import MODALITIES, TEXT_BERT, UNIMODAL, Segments
+from .mmsa import MODALITIES, TEXT_BERT, Segments
 
 Shape = tuple[int | None, int | None]
 
@@ -21,7 +21,8 @@ def spec(
     shapes: Mapping[str, Shape],
     with_text_bert: bool = True,
     label: Any = np.float32,
-    unimodal: bool = False,
+    unimodal: Collection[str] = (),
+    tokens: int | None = None,
 ) -> Any:
     """TFDS features of a segment.
 
@@ -31,7 +32,8 @@ def spec(
         with_text_bert: Whether there are token ids. A file without leaves `text_bert` `(3, 0)`
             where the file decides.
         label: `np.float32` for a score, or a `tfds.features.ClassLabel`.
-        unimodal: Whether there are labels of each modality by itself.
+        unimodal: Modalities that have labels of themselves.
+        tokens: Width of `text_bert`, where it is known and not that of text.
 
     Returns:
         A `tfds.features.FeaturesDict`.
@@ -42,12 +44,12 @@ def spec(
         for name in MODALITIES
     }
     features |= {f"{name}_length": np.int32 for name in MODALITIES}
-    if with_text_bert:
+    if with_text_bert or tokens is not None:
+        width = shapes["text"][0] if tokens is None else tokens
         features[TEXT_BERT] = tfds.features.Tensor(
-            shape=(3, shapes["text"][0]), dtype=np.int32, encoding="bytes"
+            shape=(3, width), dtype=np.int32, encoding="bytes"
         )
-    if unimodal:
-        features |= {f"label_{name}": np.float32 for name in UNIMODAL}
+    features |= {f"label_{name}": np.float32 for name in unimodal}
     features |= {"id": np.str_, "raw_text": np.str_, "label": label, "index": np.int32}
     return tfds.features.FeaturesDict(features)
 
@@ -59,7 +61,7 @@ def examples(
     no_text = np.zeros((1, 1), dtype=np.float32)
     no_tokens = np.zeros((3, 0), dtype=np.int32)
     for row in range(len(segments)):
-        example = {name: _filled(array[row]) for name, array in segments.features.items()}
+        example = {name: filled(array[row]) for name, array in segments.features.items()}
         example.setdefault("text", no_text)
         if with_text_bert:
             example.setdefault(TEXT_BERT, no_tokens)
@@ -75,7 +77,7 @@ def examples(
         yield row, example
 
 
-def _filled(value: Any) -> Any:
+def filled(value: Any) -> Any:
     """A sequence without steps as one step of zeros: TFDS cannot read back an empty one."""
     return np.zeros((1, value.shape[1]), value.dtype) if np.shape(value)[:1] == (0,) else value
 
@@ -86,16 +88,18 @@ def describe(splits: Mapping[str, Segments]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if absent := sorted(set(MODALITIES) - features.keys()):
         said[ABSENT] = absent
-    if not all(isinstance(array, np.ndarray) for array in features.values()):
-        said[STEPS] = _steps(splits)
+    if steps := _steps(splits):
+        said[STEPS] = steps
     return said
 
 
 def _steps(splits: Mapping[str, Segments]) -> dict[str, int]:
-    """The longest sequence of each modality."""
+    """The longest sequence of each modality whose sequences differ in steps."""
     longest: dict[str, int] = {}
     for segments in splits.values():
         for name in set(MODALITIES) & segments.features.keys():
-            length = max(len(sequence) for sequence in segments.features[name])
-            longest[name] = max(longest.get(name, 1), length)
+            stored = segments.features[name]
+            if not isinstance(stored, np.ndarray) and getattr(stored, "ragged", True):
+                length = int(segments.features[f"{name}_length"].max())
+                longest[name] = max(longest.get(name, 1), length)
     return longest

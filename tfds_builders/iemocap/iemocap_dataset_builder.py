@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets.public_api as tfds
 
 from .. import files, hdf5
-from ..features import STEPS, spec
+from ..features import STEPS, filled, spec
 from ..sequences import Repairs
 from .mmin_files import (
     CLASSES,
@@ -112,7 +112,7 @@ class Iemocap(tfds.core.GeneratorBasedBuilder):
                 folder, config.fold, opened["audio"], targets["train"].ids, config.columns["audio"]
             )
         self.info.metadata["source"] = {"name": "A, V, L and target", "sha256": digest}
-        self.info.metadata[STEPS] = longest
+        self.info.metadata[STEPS] = {name: max(1, most) for name, most in longest.items()}
         return {
             split: self._generate_examples(folder, split, one, scale)
             for split, one in targets.items()
@@ -132,7 +132,7 @@ class Iemocap(tfds.core.GeneratorBasedBuilder):
                     values = repairs.sequence(f"{place}, {name}", modality, values)
                     if modality == "audio":
                         values = ((values - scale[0]) / scale[1]).astype(np.float32)
-                    example[modality], example[f"{modality}_length"] = values, len(values)
+                    example[modality], example[f"{modality}_length"] = filled(values), len(values)
                 yield row, {**example, "id": name, "raw_text": "", "label": label, "index": row}
         if repairs.counts:
             warnings.warn(f"{split}: {repairs.text()} were -inf and became 0.", stacklevel=2)
