@@ -183,6 +183,21 @@ def prepare_own(
     return builder
 
 
+def inspect(path: str | os.PathLike[str]) -> Any:
+    """What a file or folder holds, what is wrong with it, which data set reads it.
+
+    Args:
+        path: Any file that `load`, `prepare` or `prepare_own` could read.
+
+    Returns:
+        A `tfds_builders.inspection.Found`: `kind`, and lines of `holds`, `problems`, `notes`, `reader`.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+    """
+    return _builders_module("inspection").inspect(pathlib.Path(path).expanduser())
+
+
 def _own(name: str, data_dir: str | os.PathLike[str] | None, config: str | None) -> Any:
     """A data set that `prepare_own` made."""
     versions = sorted((_data_folder(data_dir) / name).glob("*/dataset_info.json"))
@@ -277,7 +292,9 @@ def _read_split(builder: Any, split: str) -> Split:
             f"{builder.data_dir} must hold {size} segments in {split}. Received: "
             f"{sum(map(bool, ids))}. Remove that folder to make it anew."
         )
-    unimodal = {m: arrays.pop(key) for m, key in zip(MODALITIES, lone, strict=True) if key in arrays}
+    unimodal = {
+        m: arrays.pop(key) for m, key in zip(MODALITIES, lone, strict=True) if key in arrays
+    }
     return _as_split(split, arrays, arrays.pop("label"), ids, unimodal)
 
 

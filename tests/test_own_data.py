@@ -110,7 +110,9 @@ def test_another_source_does_not_take_a_name(tmp_path):
         data.prepare_own("mine", path, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["", "Mine", "my-data", "../mine", "cmu_mosi", "a__b", "1a", "a/b"])
+@pytest.mark.parametrize(
+    "name", ["", "Mine", "my-data", "../mine", "cmu_mosi", "a__b", "1a", "a/b"]
+)
 def test_names_that_cannot_be(name, tmp_path):
     with pytest.raises(ValueError, match="`name` must be lower case"):
         data.prepare_own(name, tmp_path, tmp_path / "out")

@@ -78,7 +78,17 @@ def read(path: str | os.PathLike[str]) -> dict[str, Segments]:
         DataError: the file breaks the schema; the message names split, key and row.
     """
     name = pathlib.Path(path).name
-    content = _nested(npy.load_archive(path)) if name.endswith(".npz") else pickles.load(path)
+    content = nested(npy.load_archive(path)) if name.endswith(".npz") else pickles.load(path)
+    return check(name, content)
+
+
+def check(name: str, content: Any) -> dict[str, Segments]:
+    """As `read`, of content that has been loaded; its dicts are empty afterwards.
+
+    Args:
+        name: What to call it in messages.
+        content: As a file holds it.
+    """
     if not isinstance(content, dict) or not set(SPLITS) <= set(content):
         raise DataError(
             f"{name} must be a dict with the splits {SPLITS}. Received: {describe(content)}. "
@@ -90,7 +100,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Segments]:
     return splits
 
 
-def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """`train/text` -> `["train"]["text"]`."""
     content: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():

@@ -14,7 +14,9 @@ class Repairs:
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
 
-    def sequence(self, place: str, modality: str, values: Any, mend_all: bool = False) -> np.ndarray:
+    def sequence(
+        self, place: str, modality: str, values: Any, mend_all: bool = False
+    ) -> np.ndarray:
         """A sequence as float32 `(steps, dim)`.
 
         Args:

@@ -65,7 +65,10 @@ def test_lists_of_mmim(folder, tmp_path):
     for split, name in (("train", "train.pkl"), ("valid", "dev.pkl"), ("test", "test.pkl")):
         features = splits[split].features
         for row, (parts, _, _) in enumerate(written[name]):
-            for key, padded, length in (("vision", parts[1], parts[4]), ("audio", parts[2], parts[5])):
+            for key, padded, length in (
+                ("vision", parts[1], parts[4]),
+                ("audio", parts[2], parts[5]),
+            ):
                 assert features[f"{key}_length"][row] == length
                 np.testing.assert_array_equal(features[key][row, :length], padded[-length:])
             # [CLS] good bad [UNK] [SEP], as many as there are words
@@ -78,13 +81,23 @@ def test_lists_of_mmim(folder, tmp_path):
 
 def misa_row(row):
     (ids, vision, audio, words), label, name = row
-    return {"ids": ids, "vision": vision, "audio": audio, "words": words, "label": label, "name": name}
+    return {
+        "ids": ids,
+        "vision": vision,
+        "audio": audio,
+        "words": words,
+        "label": label,
+        "name": name,
+    }
 
 
 BROKEN = {
     "a dict": (lambda rows: {"train": rows}, "dev.pkl must be a list"),
     "empty": (lambda rows: [], "dev.pkl must be a list"),
-    "no triple": (lambda rows: [rows[0], rows[1][:2]], r"dev.pkl, row 1: must be \(features, label, name"),
+    "no triple": (
+        lambda rows: [rows[0], rows[1][:2]],
+        r"dev.pkl, row 1: must be \(features, label, name",
+    ),
     "three parts": (lambda rows: [(rows[0][0][:3], *rows[0][1:])], "row 0: features must be"),
     "rank 1": (lambda rows: changed(rows, vision=np.ones(4)), r"`vision` must be a numeric array"),
     "a list": (lambda rows: changed(rows, audio=[[1.0]]), "`audio` must be a numeric array.*list"),

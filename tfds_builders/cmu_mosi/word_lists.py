@@ -56,26 +56,39 @@ def read(paths: Sequence[Any]) -> dict[str, mmsa.Segments]:
     return splits
 
 
-def _split(path: Any, table: Any, pieces: list[str] | None) -> mmsa.Segments:
-    content = pickles.load(path)
+def check(name: str, content: Any) -> "list[_Row]":
+    """The segments of a list that has been loaded.
+
+    Args:
+        name: What to call it in messages.
+        content: As a file holds it.
+
+    Raises:
+        DataError: it is not as above.
+    """
     if not isinstance(content, list) or not content:
         raise DataError(
-            f"{path.name} must be a list of segments, as MISA and MMIM write it. "
+            f"{name} must be a list of segments, as MISA and MMIM write it. "
             f"Received: {mmsa.describe(content)}."
         )
     repairs = Repairs()
-    rows = [_Row(f"{path.name}, row {row}", item, repairs) for row, item in enumerate(content)]
-    del content
+    rows = [_Row(f"{name}, row {row}", item, repairs) for row, item in enumerate(content)]
     if repairs.counts:
         # As MISA does with `nan_to_num`.
-        warnings.warn(f"{path.name}: {repairs.text()} were not finite and became 0.", stacklevel=4)
-    ids = [row.id for row in rows]
-    if len(set(ids)) < len(ids):
-        raise DataError(f"{path.name}: names of segments must be unique.")
-    raw_text = [" ".join(row.words) for row in rows]
-    features: dict[str, Any] = {name: [row.features[name] for row in rows] for name in ("audio", "vision")}  # fmt: skip
-    for name, sequences in features.items():
-        check_columns(path.name, name, sequences)
+        warnings.warn(f"{name}: {repairs.text()} were not finite and became 0.", stacklevel=4)
+    if len({row.id for row in rows}) < len(rows):
+        raise DataError(f"{name}: names of segments must be unique.")
+    for modality in ("audio", "vision"):
+        check_columns(name, modality, [row.features[modality] for row in rows])
+    return rows
+
+
+def _split(path: Any, table: Any, pieces: list[str] | None) -> mmsa.Segments:
+    rows = check(path.name, pickles.load(path))
+    ids, raw_text = [row.id for row in rows], [" ".join(row.words) for row in rows]
+    features: dict[str, Any] = {
+        name: [row.features[name] for row in rows] for name in ("audio", "vision")
+    }
     if table is not None:
         features["text"] = [row.embedded(table) for row in rows]
     if pieces is not None:

@@ -95,7 +95,7 @@ def test_what_mosi_was_it_stays() -> None:
 
 
 def test_aligned_sequences_have_one_length() -> None:
-    recipe = Recipe({name: (20, 3) for name in NAMES}, TINY.sizes, aligned=True)
+    recipe = Recipe(dict.fromkeys(NAMES, (20, 3)), TINY.sizes, aligned=True)
     made = [segment(recipe, "train", row) for row in range(20)]
     assert all(len(set(one.lengths.values())) == 1 for one in made)
     assert len({one.lengths["text"] for one in made}) > 5
