@@ -50,6 +50,8 @@ def member(parent: Any, name: str, place: str) -> Any:
     """
     import h5py
 
+    if not isinstance(parent, h5py.Group):
+        raise DataError(f"{place} must be a group. Received: {type(parent).__name__}.")
     link = parent.get(name, getlink=True) if "/" not in name else None
     if not isinstance(link, h5py.HardLink):
         arrived = "nothing" if link is None else type(link).__name__

@@ -1,5 +1,6 @@
 """Reads .npy and .npz files: numbers and strings only, no pickles, nothing larger than it is."""
 
+import math
 import pathlib
 import tokenize
 import zipfile
@@ -31,8 +32,11 @@ def mapped(path: Any) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"A .npy file must lie at the path given. Received: {path}")
     try:
-        # A shape that the file has no bytes for is an error here, before any memory is taken.
+        with path.open("rb") as file:
+            _check_header(path.name, file, path.stat().st_size)
         array = np.lib.format.open_memmap(path, mode="r")
+    except DataError:
+        raise
     except _DAMAGE as error:
         raise _damaged(path.name, error) from error
     return _plain(path.name, array)
@@ -69,24 +73,29 @@ def load_archive(path: Any) -> dict[str, np.ndarray]:
 
 def _member(place: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if header is None:
-            raise DataError(f"{place}: must be of .npy version 1 or 2. Received: {version}.")
-        shape, _, dtype = header(file)
-        claimed = dtype.itemsize
-        for steps in shape:  # Python's integers do not overflow
-            claimed *= steps
-        if dtype.hasobject or claimed + file.tell() != member.file_size:
-            raise DataError(
-                f"{place}: must hold as many bytes as its shape takes, and no objects. Received: "
-                f"{member.file_size} bytes for {shape} of {dtype}."
-            )
+        _check_header(place, file, member.file_size)
     with archive.open(member) as file:
         return _plain(place, np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _check_header(place: str, file: Any, size: int) -> None:
+    """Before numpy takes memory for what a header claims: are there as many bytes?"""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise DataError(f"{place} must be of .npy version 1 or 2. Received: {version}.")
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise DataError(f"{place} must be a whole file of numpy without objects.")
+    claimed = math.prod(shape, start=dtype.itemsize)
+    if min(shape, default=1) < 0 or claimed + file.tell() != size:
+        raise DataError(
+            f"{place} must be a whole file of numpy, with as many bytes as its shape takes. "
+            f"Received: {size} bytes for {shape} of {dtype}."
+        )
 
 
 def _plain(place: str, array: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 A .csd file is HDF5: in the one group there is, `data/{video}/features` (n, dim) and
 `data/{video}/intervals` (n, 2), in seconds. A row of the labels' file is a segment; its name is
-`video$_$row`. Each modality's sequence are the rows whose interval meets the segment's, or, aligned,
-their mean over each word, as the SDK's `align` with an averaging collapse function makes them.
+`video$_$row`. Each modality's sequence are the rows whose interval meets the segment's, or,
+aligned, their mean over each word, as the SDK's `align` with an averaging function makes them.
 
 Reference: CMU-MultiComp-Lab/CMU-MultimodalSDK, mmsdk/mmdatasdk/dataset/dataset.py.
 """
@@ -65,7 +65,8 @@ def read(files: Mapping[str, Any], aligned: bool) -> dict[str, mmsa.Segments]:
     if repairs.counts:
         warnings.warn(f"{repairs.text()} were not finite and became 0.", stacklevel=4)
     labels = sequences.pop("labels")
-    lacking = sorted(set(labels) - set.intersection(*(set(s) for k, s in sequences.items() if k != "words")))  # fmt: skip
+    whole = set.intersection(*(set(sequences[name]) for name in mmsa.MODALITIES))
+    lacking = sorted(set(labels) - whole)
     if lacking:
         warnings.warn(
             f"{len(lacking)} videos have labels but lack a modality and are left out: "
@@ -104,8 +105,6 @@ def _split(
             f"The files must hold videos of the standard folds. Received: none of {split}. Names "
             "must be those of YouTube, such as '03bSnISJMiM'."
         )
-    for name, all_rows in cut.items():
-        check_columns(split, name, all_rows)
     lengths = {
         f"{name}_length": np.array([len(rows) for rows in all_rows], dtype=np.int32)
         for name, all_rows in cut.items()
@@ -144,7 +143,11 @@ def _read(path: Any, kind: str, repairs: Repairs) -> dict[str, Rows]:
             )
         root = hdf5.member(file, next(iter(file)), path.name)
         data = hdf5.member(root, "data", path.name)
-        return {video: _video(path.name, data, video, kind, repairs) for video in data}
+        if not hasattr(data, "keys"):
+            raise DataError(f"{path.name}: `data` must be a group of videos.")
+        videos = {video: _video(path.name, data, video, kind, repairs) for video in data}
+    check_columns(path.name, kind, [features for _, features in videos.values()])
+    return videos
 
 
 def _video(name: str, data: Any, video: str, kind: str, repairs: Repairs) -> Rows:
@@ -156,8 +159,7 @@ def _video(name: str, data: Any, video: str, kind: str, repairs: Repairs) -> Row
         if features.dtype.kind != "S" or features.ndim != 2:
             raise DataError(f"{place}: words must be byte strings (n, 1).")
     else:
-        mended = repairs.sequence(place, kind, features, mend_all=kind != "labels")
-        features = mended
+        features = repairs.sequence(place, kind, features, mend_all=kind != "labels")
     if len(features) != len(intervals):
         raise DataError(
             f"{place}: must have one interval a row. Received: {len(intervals)} intervals, "
