@@ -15,7 +15,7 @@ import importlib
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,16 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def lengths(self) -> dict[str, np.ndarray]:
+        """Modality -> true steps int32 `(n,)`, where the data says so."""
+        keys = {modality: length_key(modality) for modality in MODALITIES}
+        return {m: self.features[key] for m, key in keys.items() if key in self.features}
+
+    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Features of some rows, in their order."""
+        return {key: array[rows] for key, array in self.features.items()}
 
     def fingerprint(self) -> str:
         """SHA-256 of all it holds, hexadecimal, to tell data apart that goes by one name."""
@@ -261,32 +271,19 @@ def _check_source(builder: Any, manual_dir: str | None) -> None:
 
 
 def _read_split(builder: Any, split: str) -> Split:
-    """Fills arrays made once, example by example, so that nothing is held twice.
-
-    Sequences that are stored without padding are padded to the longest of all splits.
-    """
+    """Fills arrays made once, example by example, so that nothing is held twice."""
     size = builder.info.splits[split].num_examples
-    kinds = builder.info.features
-    said = builder.info.metadata or {}
-    steps, absent = said.get("steps", {}), said.get("absent", ())
     lone = [f"label_{modality}" for modality in MODALITIES]
-    lengths = [length_key(modality) for modality in MODALITIES]
-    arrays: dict[str, np.ndarray] = {}
+    keys = (*map(length_key, MODALITIES), *lone, "label")
     ids = [""] * size
-    for example in _examples(builder, split):
-        row = int(example[INDEX])
-        ids[row] = example["id"].decode()
-        for key in (*MODALITIES, TEXT_BERT, *lengths, *lone, "label"):
-            value = np.asarray(example.get(key, ()))
-            if not value.size or key in absent:  # `text_bert` of width 0 stands for none
-                continue
-            if key not in arrays:
-                shape = (steps[key], *value.shape[1:]) if key in steps else value.shape
-                arrays[key] = np.zeros((size, *shape), dtype=_memory_type(kinds[key].np_dtype))
-            if key in steps:
-                arrays[key][row, : len(value)] = value
-            else:
-                arrays[key][row] = value
+
+    def numbered() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for example in _examples(builder, split):
+            row = int(example[INDEX])
+            ids[row] = example["id"].decode()
+            yield row, example
+
+    arrays = filled(builder, numbered(), size, keys)
     if not all(ids):
         raise ValueError(
             f"{builder.data_dir} must hold {size} segments in {split}. Received: "
@@ -298,8 +295,46 @@ def _read_split(builder: Any, split: str) -> Split:
     return _as_split(split, arrays, arrays.pop("label"), ids, unimodal)
 
 
-def _memory_type(stored: Any) -> Any:
-    """TFDS keeps classes as int64."""
+def filled(
+    builder: Any,
+    examples: Iterable[tuple[int, Mapping[str, Any]]],
+    size: int,
+    keys: Iterable[str] = (),
+) -> dict[str, np.ndarray]:
+    """Arrays of features from examples of a prepared data set.
+
+    Sequences that are stored without padding are padded to the longest of all splits.
+
+    Args:
+        builder: Says what the features are.
+        examples: Row and example; rows that do not come stay 0.
+        size: Number of rows.
+        keys: What else than sequences and tokens to take.
+
+    Returns:
+        Feature -> array `(size, ...)`.
+    """
+    kinds, said = builder.info.features, builder.info.metadata or {}
+    steps, absent = said.get("steps", {}), said.get("absent", ())
+    arrays: dict[str, np.ndarray] = {}
+    wanted = (*MODALITIES, TEXT_BERT, *keys)
+    for row, example in examples:
+        for key in wanted:
+            value = np.asarray(example.get(key, ()))
+            if not value.size or key in absent:  # `text_bert` of width 0 stands for none
+                continue
+            if key not in arrays:
+                shape = (steps[key], *value.shape[1:]) if key in steps else value.shape
+                arrays[key] = np.zeros((size, *shape), dtype=memory_type(kinds[key].np_dtype))
+            if key in steps:
+                arrays[key][row, : len(value)] = value
+            else:
+                arrays[key][row] = value
+    return arrays
+
+
+def memory_type(stored: Any) -> Any:
+    """What a stored type is in memory: TFDS keeps classes as int64."""
     return np.int32 if stored == np.int64 else stored
 
 

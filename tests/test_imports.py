@@ -21,7 +21,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = (
     ("modalities", "tfds_builders"),
     ("data",),
-    ("batches", "conditions"),
+    ("stream", "conditions"),
+    ("batches",),
     ("missing",),
     ("losses", "layers", "recurrent", "text", "optimizers", "metrics"),
     ("models",),
