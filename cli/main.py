@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from keras_m3s.cli.features import features
 from keras_m3s.cli.inspect import inspect
 from keras_m3s.cli.options import data_options, load_splits
 from keras_m3s.cli.prepare import prepare
@@ -44,6 +45,7 @@ def main(backend: str | None, debug: bool) -> None:
 
 main.add_command(prepare)
 main.add_command(inspect)
+main.add_command(features)
 
 
 @main.command()

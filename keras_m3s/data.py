@@ -208,6 +208,17 @@ def inspect(path: str | os.PathLike[str]) -> Any:
     return _builders_module("inspection").inspect(pathlib.Path(path).expanduser())
 
 
+def label_lines(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """The lines of a folder's `label.csv`, checked; see `tfds_builders.npy_folder`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no such table.
+    """
+    lines: list[dict[str, str]] = _builders_module("npy_folder").lines(folder)
+    return lines
+
+
 def _own(name: str, data_dir: str | os.PathLike[str] | None, config: str | None) -> Any:
     """A data set that `prepare_own` made."""
     versions = sorted((_data_folder(data_dir) / name).glob("*/dataset_info.json"))

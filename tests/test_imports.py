@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = (
     ("modalities", "tfds_builders"),
     ("data",),
-    ("stream", "conditions"),
+    ("stream", "conditions", "features"),
     ("batches",),
     ("missing",),
     ("losses", "layers", "recurrent", "text", "optimizers", "metrics"),

@@ -72,18 +72,18 @@ def read(folder: Any) -> dict[str, mmsa.Segments]:
         DataError: the files are not as above; the message names file and line.
     """
     folder = pathlib.Path(folder)
-    lines = _lines(sources(folder)[0])
-    modes = [line["mode"] for line in lines]
-    labels = _labels(lines)
+    table = lines(folder)
+    modes = [line["mode"] for line in table]
+    labels = _labels(table)
     repairs = Repairs()
-    features = {name: _sequences(folder, name, lines, repairs) for name in mmsa.MODALITIES}
+    features = {name: _sequences(folder, name, table, repairs) for name in mmsa.MODALITIES}
     lengths = {name: _lengths(folder, name, rows) for name, rows in features.items()}
     if (folder / "text_bert.npy").is_file():
-        features[mmsa.TEXT_BERT] = _tokens(folder / "text_bert.npy", len(lines))
+        features[mmsa.TEXT_BERT] = _tokens(folder / "text_bert.npy", len(table))
     unimodal = {
-        name: np.array([_number(line, f"label_{key}") for line in lines], dtype=np.float32)
+        name: np.array([_number(line, f"label_{key}") for line in table], dtype=np.float32)
         for name, key in mmsa.UNIMODAL.items()
-        if lines[0].get(f"label_{key}")
+        if table[0].get(f"label_{key}")
     }
     splits = {}
     for split in mmsa.SPLITS:
@@ -99,8 +99,8 @@ def read(folder: Any) -> dict[str, mmsa.Segments]:
                 chosen[name] = array[rows]
         chosen |= {f"{name}_length": length[rows] for name, length in lengths.items()}
         splits[split] = mmsa.Segments(
-            [lines[row]["id"] for row in rows],
-            [lines[row].get("text") or "" for row in rows],
+            [table[row]["id"] for row in rows],
+            [table[row].get("text") or "" for row in rows],
             chosen,
             labels[rows],
             {name: array[rows] for name, array in unimodal.items()},
@@ -121,21 +121,28 @@ def sources(folder: Any) -> list[pathlib.Path]:
     return [folder / LABELS, *sorted(folder.glob("*.npy")), *sorted(folder.glob("*/*/*.npy"))]
 
 
-def _lines(path: pathlib.Path) -> list[dict[str, str]]:
+def lines(folder: Any) -> list[dict[str, str]]:
+    """The lines of `label.csv`, with `id`, `number` (of the line) and `mode` brought to one word.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DataError: it is not as above; the message names the line.
+    """
+    path = sources(folder)[0]
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines: list[dict[str, Any]] = list(csv.DictReader(file))
+            found: list[dict[str, Any]] = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{LABELS} must be a table in UTF-8: {error}.") from None
-    for line in lines:
+    for line in found:
         line["mode"] = line.get("mode") or line.get("split")
-    lacking = [name for name in COLUMNS if not lines or not lines[0].get(name)]
+    lacking = [name for name in COLUMNS if not found or not found[0].get(name)]
     if lacking:
         raise DataError(
             f"{LABELS} must have the columns {COLUMNS} and at least one line. Missing: {lacking}."
         )
     seen: set[str] = set()
-    for number, line in enumerate(lines, 2):
+    for number, line in enumerate(found, 2):
         if None in line or any(line.get(name) in (None, "") for name in COLUMNS):
             raise DataError(f"{LABELS}, line {number}: must have a value in each of {COLUMNS}.")
         if line["mode"] not in MODES:
@@ -152,7 +159,7 @@ def _lines(path: pathlib.Path) -> list[dict[str, str]]:
                             f"Received: {line['id']!r}.")  # fmt: skip
         seen.add(line["id"])
         line["number"] = str(number)
-    return lines
+    return found
 
 
 def _labels(lines: Sequence[dict[str, str]]) -> np.ndarray:
