@@ -71,13 +71,13 @@ def write_pickle(path: pathlib.Path, splits: Any) -> None:
 
     content = {
         name: {
-            **{key: split.features[key] for key in ("audio", "vision", "text")},
-            **{f"{key}_lengths": split.features[f"{key}_length"] for key in ("audio", "vision", "text")},
+            **{key: split.features[key] for key in split.lengths},
+            **{f"{key}_lengths": lengths for key, lengths in split.lengths.items()},
             "id": np.array(split.ids),
             "regression_labels": split.labels,
         }
         for name, split in splits.items()
-    }  # fmt: skip
+    }
     with path.open("wb") as file:
         pickle.dump(content, file, protocol=4)
 
@@ -116,7 +116,9 @@ def waiting(splits: Any, model: str, batch_size: int, epochs: int) -> float:
 
 def main() -> int:
     """Prints the ratios; 1 where one is more than claimed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="misa")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=1)

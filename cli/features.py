@@ -45,4 +45,6 @@ def features(
     click.echo(f"{report.done} clips, {len(report.failed)} left out; {report.computed} sequences computed now")  # fmt: skip
     if report.file is None:
         raise click.ClickException("A split (mode) has no clip: no features.pkl was written.")
-    click.echo(f"{report.file}\n\nGo on with:\n  keras-m3s prepare --from {report.file} --name NAME")
+    click.echo(
+        f"{report.file}\n\nGo on with:\n  keras-m3s prepare --from {report.file} --name NAME"
+    )

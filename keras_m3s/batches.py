@@ -147,9 +147,7 @@ class Batches(keras.utils.PyDataset):
 
     def _bucketed(self, order: np.ndarray, places: np.ndarray) -> np.ndarray:
         """The order with like lengths side by side; a last batch that is not full stays last."""
-        length = np.max(
-            [one / max(1, one.max()) for one in self.split.lengths.values()], axis=0
-        )
+        length = np.max([one / max(1, one.max()) for one in self.split.lengths.values()], axis=0)
         full = order[: len(places) * self.batch_size]
         window = WINDOW * self.batch_size
         parts = [full[start : start + window] for start in range(0, len(full), window)]

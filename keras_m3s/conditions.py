@@ -30,8 +30,8 @@ def whole_modality(split: Split) -> Split:
         split: Data for selection or testing; the result takes six times its memory.
 
     Returns:
-        A split with `missing_index` int32 `(6 n, 3)`; features that are missing are 0, lengths stay.
-        Names are `id/azz` and so on.
+        A split with `missing_index` int32 `(6 n, 3)`; missing features are 0, lengths stay. Names
+        are `id/azz` and so on.
     """
     count, times = len(split), len(CONDITIONS)
     index = np.tile(np.array(list(CONDITIONS.values()), dtype=np.int32), (count, 1))

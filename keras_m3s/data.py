@@ -200,7 +200,8 @@ def inspect(path: str | os.PathLike[str]) -> Any:
         path: Any file that `load`, `prepare` or `prepare_own` could read.
 
     Returns:
-        A `tfds_builders.inspection.Found`: `kind`, and lines of `holds`, `problems`, `notes`, `reader`.
+        A `tfds_builders.inspection.Found`: `kind`, lines of `holds`, `problems`, `notes`, and the
+        command that reads it, `reader`.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -225,8 +226,8 @@ def _own(name: str, data_dir: str | os.PathLike[str] | None, config: str | None)
     if not versions:
         raise ValueError(
             f"`name` must be one of the data sets {sorted(DATASETS)}, one that was made with "
-            f"`keras-m3s prepare --from` in {_data_folder(data_dir)}, or the path of a .pkl or .npz "
-            f"file. Received: {name!r}."
+            f"`keras-m3s prepare --from` in {_data_folder(data_dir)}, or the path of a .pkl or "
+            f".npz file. Received: {name!r}."
         )
     if config is not None:
         raise ValueError(f"{name} has no configs. Received: config={config!r}.")

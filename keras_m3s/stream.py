@@ -75,7 +75,7 @@ class StreamedSplit:
         return {**arrays, INDEX: np.asarray(rows, dtype=np.int32)}
 
     def fingerprint(self) -> str:
-        """SHA-256 that tells data apart: of what it was made from, its names, labels and lengths."""
+        """SHA-256 that tells data apart: of its source, its names, labels and lengths."""
         source = (self._builder.info.metadata or {}).get("source", self._builder.info.full_name)
         digest = hashlib.sha256("\n".join((str(source), self.name, *self.ids)).encode())
         for array in (self.labels, *self.lengths.values(), *self.unimodal.values()):

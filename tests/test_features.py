@@ -135,7 +135,9 @@ def test_output_is_mmsas_schema_and_own_data(clips, tmp_path):
     np.testing.assert_array_equal(train["regression_labels"], np.float32([2, -2, 1, -1.4]))
 
 
-@pytest.mark.parametrize("place", ["nowhere:Thing", "os:nothing", "os", "os:sep", "keras_m3s.data:load"])
+@pytest.mark.parametrize(
+    "place", ["nowhere:Thing", "os:nothing", "os", "os:sep", "keras_m3s.data:load"]
+)
 def test_hooks_that_are_none(place):
     with pytest.raises(ValueError, match="A hook must be"):
         library.load_hook(place)
@@ -248,14 +250,30 @@ def test_speech_to_a_training_run(preset, tmp_path):
         assert result.exit_code == 0, result.output
         return result.output
 
-    assert "8 clips, 0 left out; 16 sequences computed now" in run("features", folder, "--out", out, "--bert", preset[0])
+    assert "8 clips, 0 left out; 16 sequences computed now" in run(
+        "features", folder, "--out", out, "--bert", preset[0]
+    )
     assert "0 sequences computed now" in run("features", folder, "--out", out, "--bert", preset[0])
     train = data.load(out / "features.pkl")["train"]
-    assert train.features["audio"].shape[2] == 130 and train.features["text_bert"].shape[1:] == (3, 50)
+    assert train.features["audio"].shape[2] == 130 and train.features["text_bert"].shape[1:] == (
+        3,
+        50,
+    )
     # "this film is very good" takes less than 3 s: ten frames of 10 ms are a step.
     assert 5 < train.features["audio_length"][0] < 30
 
     where = ["--data-dir", tmp_path / "data"]
     run("prepare", "--from", out / "features.pkl", "--name", "spoken", *where)
-    table = run("train", "--dataset", "spoken", "--method", "m3s", "--epochs", 1, "--runs", tmp_path / "runs", *where)
+    table = run(
+        "train",
+        "--dataset",
+        "spoken",
+        "--method",
+        "m3s",
+        "--epochs",
+        1,
+        "--runs",
+        tmp_path / "runs",
+        *where,
+    )
     assert "MAE" in table

@@ -136,7 +136,12 @@ def objects(group, key, folder):
 
 
 def replaced(key, link):
-    return csd(lambda root, folder: (root["data"].pop(VIDEOS[0]), root["data"].__setitem__(VIDEOS[0], link)))
+    return csd(
+        lambda root, folder: (
+            root["data"].pop(VIDEOS[0]),
+            root["data"].__setitem__(VIDEOS[0], link),
+        )
+    )
 
 
 def npy(file, raw):

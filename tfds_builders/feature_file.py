@@ -31,7 +31,10 @@ class FileConfig(tfds.core.BuilderConfig):
     sha256: str | None = None
 
 
-class FeatureFileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class FeatureFileBuilder(
+    tfds.core.GeneratorBasedBuilder,
+    skip_registration=True,  # type: ignore[call-arg]
+):
     """Reads, checks and writes the file of its config.
 
     A data set subclasses it with its configs, `HOMEPAGE`, `RANGE` and whether it has labels of each

@@ -11,7 +11,7 @@ from .mmsa import MODALITIES, TEXT_BERT, Segments
 Shape = tuple[int | None, int | None]
 
 STEPS = "steps"
-"""Key of `info.metadata`: modality -> steps to pad to, where sequences are stored without padding."""
+"""Key of `info.metadata`: modality -> steps to pad to, for sequences stored without padding."""
 
 ABSENT = "absent"
 """Key of `info.metadata`: modalities that the files do not have, stored as one 0 an example."""

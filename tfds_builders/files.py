@@ -1,4 +1,4 @@
-"""The files a data set is made from: where they lie, whether they are the known ones, how they open.
+"""The files a data set is made from: where they lie, whether they are the known ones.
 
 A file may claim to hold far more than it stores. What is compressed may unfold at most
 `MOST_UNFOLDED` times, beyond a size that never hurts.

@@ -136,8 +136,8 @@ def _mmsa_split(found: Found, split: str, raw: dict[str, Any], ids: list[str]) -
     for key, value in raw.items():
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             continue
-        counts = {"NaN": np.isnan(value).sum(), "inf": np.isposinf(value).sum(), "-inf": np.isneginf(value).sum()}  # fmt: skip
-        for what, count in counts.items():
+        for what, test in (("NaN", np.isnan), ("inf", np.isposinf), ("-inf", np.isneginf)):
+            count = test(value).sum()
             if not count:
                 continue
             repaired = key == "audio" and what == "-inf"
@@ -226,7 +226,8 @@ def _hdf5(path: pathlib.Path) -> Found:
                 found.problems.append("There is no video in `data`.")
             for video in videos:
                 _checked(found, data, video)
-            found.reader = f"keras-m3s prepare cmu_mosi --config csd_aligned --manual-dir {path.parent}"  # fmt: skip
+            start = "keras-m3s prepare cmu_mosi --config csd_aligned"
+            found.reader = f"{start} --manual-dir {path.parent}"
             return found
         found = Found("HDF5 with an array for each utterance, as MMIN's authors share IEMOCAP")
         found.holds.append(f"{len(names)} utterances")
@@ -265,8 +266,10 @@ def _folder(path: pathlib.Path) -> Found:
         try:
             splits = npy_folder.read(path)
             for split, segments in splits.items():
-                found.holds.append(f"{split}: {len(segments)} segments, labels from "
-                                   f"{segments.labels.min():g} to {segments.labels.max():g}")  # fmt: skip
+                low, high = segments.labels.min(), segments.labels.max()
+                found.holds.append(
+                    f"{split}: {len(segments)} segments, labels from {low:g} to {high:g}"
+                )
                 for name in MODALITIES:
                     for row in range(len(segments)):
                         segments.features[name][row]

@@ -42,7 +42,7 @@ class Rows(Sequence[np.ndarray]):
     """
 
     def __init__(
-        self, place: str, modality: str, items: Sequence[Any], repairs: Repairs, ragged: bool
+        self, place: str, modality: str, items: Any, repairs: Repairs, ragged: bool
     ) -> None:
         self.place, self.modality, self.items, self.repairs = place, modality, items, repairs
         self.ragged = ragged
@@ -76,7 +76,9 @@ def read(folder: Any) -> dict[str, mmsa.Segments]:
     modes = [line["mode"] for line in table]
     labels = _labels(table)
     repairs = Repairs()
-    features = {name: _sequences(folder, name, table, repairs) for name in mmsa.MODALITIES}
+    features: dict[str, Any] = {
+        name: _sequences(folder, name, table, repairs) for name in mmsa.MODALITIES
+    }
     lengths = {name: _lengths(folder, name, rows) for name, rows in features.items()}
     if (folder / "text_bert.npy").is_file():
         features[mmsa.TEXT_BERT] = _tokens(folder / "text_bert.npy", len(table))

@@ -20,7 +20,10 @@ from .pickles import DataError
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
-class OwnData(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class OwnData(
+    tfds.core.GeneratorBasedBuilder,
+    skip_registration=True,  # type: ignore[call-arg]
+):
     """Segments that a user brought; subclasses have the name.
 
     Args:

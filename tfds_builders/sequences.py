@@ -30,7 +30,9 @@ class Repairs:
             DataError: it is no such array, or has values that are not finite.
         """
         if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiu":
-            arrived = f"array {values.shape} of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__  # fmt: skip
+            arrived = type(values).__name__
+            if isinstance(values, np.ndarray):
+                arrived = f"array {values.shape} of {values.dtype}"
             raise DataError(
                 f"{place}: `{modality}` must be a numeric array (steps, dim). Received: {arrived}."
             )

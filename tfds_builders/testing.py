@@ -134,8 +134,8 @@ def write_csd(folder: pathlib.Path, videos: Sequence[str], segments: int = 2) ->
     with h5py.File(folder / "CMU_MOSI_Opinion_Labels.csd", "w") as file:
         for video in videos:
             group = file.create_group(f"labels/data/{video}")
-            edges = np.arange(segments + 1) * 3.0
-            group["intervals"] = np.column_stack([edges[:-1], edges[1:]])
+            starts = np.arange(segments) * 3.0
+            group["intervals"] = np.column_stack([starts, starts + 3])
             group["features"] = rng.uniform(-3, 3, (segments, 1))
 
 

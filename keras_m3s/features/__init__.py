@@ -1,4 +1,4 @@
-"""From raw clips to features: audio by openSMILE, text by a BERT, vision by OpenCV or your own hook.
+"""From raw clips to features: audio by openSMILE, text by a BERT, vision by OpenCV or a hook.
 
     report = extract("clips/", "features/", {"audio": ComParE(), "text": BertText("bert_base_en"),
                                              "vision": FaceHOG()})

@@ -62,8 +62,12 @@ class ComParE:
         if self._process is None or self._process.poll() is not None:
             # -P: the folder of the worker must not hide other modules.
             command = [sys.executable, "-P", str(WORKER)]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipes)
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
         self._process.stdin.write(json.dumps(str(path.resolve())).encode() + b"\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()

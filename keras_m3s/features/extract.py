@@ -1,6 +1,6 @@
 """Clips to features: one file each as they come, then one file of all in MMSA's schema.
 
-    out/audio/{video_id}/{clip_id}.npy     likewise vision, text; text_bert where the text has tokens
+    out/audio/{video_id}/{clip_id}.npy     likewise vision, text; text_bert where text has tokens
     out/label.csv, out/failed.csv          the clips that came through; those that did not, and why
     out/extractors.json                    what computed what
     out/features.pkl                       MMSA's schema, padded, of the clips that came through

@@ -12,6 +12,7 @@ and then `--vision my_module:Units`, or `extract(..., {"vision": Units()})`.
 """
 
 import importlib
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ SIZE, CELL, BINS = 64, 8, 9
 
 
 class FaceHOG:
-    """Histograms of oriented gradients of the largest face in each frame, zeros where there is none.
+    """Histograms of oriented gradients of the largest face in each frame, zeros without a face.
 
     The face is found by OpenCV's frontal Haar cascade, cut out and brought to 64 x 64.
 
@@ -41,7 +42,8 @@ class FaceHOG:
         try:
             import cv2
 
-            cascade = f"{cv2.data.haarcascades}haarcascade_frontalface_default.xml"
+            folder = pathlib.Path(cv2.__file__).parent / "data"
+            cascade = str(folder / "haarcascade_frontalface_default.xml")
             self._finder: Any = cv2.CascadeClassifier(cascade)
             block = (2 * CELL, 2 * CELL)
             self._hog: Any = cv2.HOGDescriptor((SIZE, SIZE), block, block, (CELL, CELL), BINS)
@@ -61,7 +63,8 @@ class FaceHOG:
         video = cv2.VideoCapture(str(clip.file))
         try:
             every = max(1.0, (video.get(cv2.CAP_PROP_FPS) or self.rate) / self.rate)
-            rows, number = [], 0
+            rows: list[np.ndarray] = []
+            number = 0
             while True:
                 there, frame = video.read()
                 if not there:

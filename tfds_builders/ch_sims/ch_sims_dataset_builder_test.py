@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ class ChSimsTest(tfds.testing.DatasetBuilderTestCase):
         super().setUpClass()
 
 
-def test_labels_of_each_modality_come_back(tmp_path):
+def test_labels_of_each_modality_come_back(tmp_path: Any) -> None:
     content = mmsa_content(bound=1, unimodal=True)
     path = write(tmp_path / "sims.pkl", content)
     splits = data.load("ch_sims", data_dir=tmp_path / "out", manual_dir=tmp_path)
@@ -57,7 +58,7 @@ def test_labels_of_each_modality_come_back(tmp_path):
         (lambda split: split.update(regression_labels_T=np.zeros(1)), "1 in `regression_labels_T`"),
     ],
 )
-def test_wrong_labels_are_refused(change, match, tmp_path):
+def test_wrong_labels_are_refused(change: Any, match: Any, tmp_path: Any) -> None:
     content = mmsa_content(bound=1, unimodal=True)
     for split in content.values():
         change(split)
@@ -66,7 +67,7 @@ def test_wrong_labels_are_refused(change, match, tmp_path):
         data.load("ch_sims", data_dir=tmp_path / "out", manual_dir=tmp_path)
 
 
-def test_published_sizes_shapes_and_metrics():
+def test_published_sizes_shapes_and_metrics() -> None:
     config = ChSims.builder_configs["unaligned_39"]
     assert list(config.sizes.values()) == [1368, 456, 457]
     assert config.shapes == {"text": (39, 768), "audio": (400, 33), "vision": (55, 709)}

@@ -1,5 +1,7 @@
 """CMU-MOSI from dummy data, as TFDS tests its own data sets; its other forms against hand work."""
 
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
@@ -24,23 +26,23 @@ class CmuMosiTest(tfds.testing.DatasetBuilderTestCase):
     ]
 
 
-def test_standard_folds():
+def test_standard_folds() -> None:
     assert [len(videos) for videos in FOLDS.values()] == [52, 10, 31]
     assert len(frozenset.union(*FOLDS.values())) == 93
 
 
-def load(tmp_path, config):
+def load(tmp_path: Any, config: Any) -> Any:
     with pytest.warns(UserWarning, match="on the standard folds. Received: {'train':"):
         return data.load("cmu_mosi", tmp_path / "out", tmp_path / "in", config=config)
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Any) -> Any:
     (tmp_path / "in").mkdir()
     return tmp_path / "in"
 
 
-def test_lists_of_misa(folder, tmp_path):
+def test_lists_of_misa(folder: Any, tmp_path: Any) -> None:
     written = write_lists(folder, "misa")
     table = np.load(folder / "embeddings.npy")
     splits = load(tmp_path, "word_lists")
@@ -58,7 +60,7 @@ def test_lists_of_misa(folder, tmp_path):
         assert "text_bert" not in got.features
 
 
-def test_lists_of_mmim(folder, tmp_path):
+def test_lists_of_mmim(folder: Any, tmp_path: Any) -> None:
     pytest.importorskip("keras_hub")
     written = write_lists(folder, "mmim")
     splits = load(tmp_path, "word_lists")
@@ -79,7 +81,7 @@ def test_lists_of_mmim(folder, tmp_path):
         assert "text" not in features
 
 
-def misa_row(row):
+def misa_row(row: Any) -> Any:
     (ids, vision, audio, words), label, name = row
     return {
         "ids": ids,
@@ -112,14 +114,14 @@ BROKEN = {
 }
 
 
-def changed(rows, **changes):
+def changed(rows: Any, **changes: Any) -> Any:
     new = {**misa_row(rows[0]), **changes}
     parts = tuple(new[key] for key in ("ids", "vision", "audio", "words"))
     return [(parts, new["label"], new["name"]), *rows[1:]]
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_list(name, folder, tmp_path):
+def test_broken_list(name: Any, folder: Any, tmp_path: Any) -> None:
     change, match = BROKEN[name]
     rows = write_lists(folder, "misa")["dev.pkl"]
     write(folder / "dev.pkl", change(rows))
@@ -128,7 +130,7 @@ def test_broken_list(name, folder, tmp_path):
     assert not list((tmp_path / "out").rglob("*record*"))
 
 
-def test_lists_mend_what_is_not_finite_as_misa_does(folder, tmp_path):
+def test_lists_mend_what_is_not_finite_as_misa_does(folder: Any, tmp_path: Any) -> None:
     rows = write_lists(folder, "misa")["dev.pkl"]
     audio = np.array([[np.nan, 1, np.inf]])
     write(folder / "dev.pkl", changed(rows, audio=audio))
@@ -138,7 +140,7 @@ def test_lists_mend_what_is_not_finite_as_misa_does(folder, tmp_path):
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_sequences_of_the_sdk(aligned, folder, tmp_path):
+def test_sequences_of_the_sdk(aligned: Any, folder: Any, tmp_path: Any) -> None:
     videos = [sorted(FOLDS[split])[0] for split in FOLDS]
     write_csd(folder, videos)
     splits = load(tmp_path, "csd_aligned" if aligned else "csd_unaligned")
@@ -162,7 +164,7 @@ def test_sequences_of_the_sdk(aligned, folder, tmp_path):
                 np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_sequences_need_each_file_once(folder, tmp_path):
+def test_sequences_need_each_file_once(folder: Any, tmp_path: Any) -> None:
     write_csd(folder, [sorted(FOLDS["train"])[0]])
     with pytest.raises(DataError, match="must hold videos of the standard folds.*none of valid"):
         data.load("cmu_mosi", tmp_path / "out", folder, config="csd_aligned")

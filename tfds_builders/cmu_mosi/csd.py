@@ -74,9 +74,7 @@ def read(files: Mapping[str, Any], aligned: bool) -> dict[str, mmsa.Segments]:
             stacklevel=4,
         )
     return {
-        split: _split(
-            split, sorted(videos & (set(labels) - set(lacking))), labels, sequences, aligned
-        )  # fmt: skip
+        split: _split(split, sorted(videos & whole & set(labels)), labels, sequences, aligned)
         for split, videos in FOLDS.items()
     }
 

@@ -124,7 +124,8 @@ class _Row:
             raise DataError(f"{place}: its name must be a string. Received: {name!r}.")
         # As in MMSA's files.
         self.id = re.sub(r"^(.*)\[(\w+)\]$", r"\1$_$\2", name)
-        if not isinstance(words, list | tuple | np.ndarray) or not all(isinstance(w, str) for w in words):  # fmt: skip
+        listed = isinstance(words, list | tuple | np.ndarray) and np.ndim(words) == 1
+        if not listed or not all(isinstance(word, str) for word in words):
             raise DataError(f"{place}: words must be strings. Received: {mmsa.describe(words)}.")
         self.words = [str(word) for word in words]
         self.label = self._number("label", label)
@@ -154,8 +155,10 @@ class _Row:
             return sequence[padding:]
         if not sequence[int(steps) :].any():
             return sequence[: int(steps)]
-        raise DataError(f"{self.place}: `{name}` must be zero outside its length, before or behind. "
-                        f"Received: {len(sequence)} steps, length {length!r}.")  # fmt: skip
+        raise DataError(
+            f"{self.place}: `{name}` must be zero outside its length, before or behind. "
+            f"Received: {len(sequence)} steps, length {length!r}."
+        )
 
     def embedded(self, table: np.ndarray) -> np.ndarray:
         """`text` `(words, dim)`."""

@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+from typing import Any
 
 import h5py
 import numpy as np
@@ -34,11 +35,11 @@ class IemocapTest(tfds.testing.DatasetBuilderTestCase):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Any) -> Any:
     return tmp_path / "in"
 
 
-def read(folder, tmp_path, columns=SMALL):
+def read(folder: Any, tmp_path: Any, columns: Any = SMALL) -> Any:
     """Splits of fold 1 with few columns."""
     config = IemocapConfig("small", columns=columns, utterances=sum(SIZES.values()))
     builder = Iemocap(data_dir=tmp_path / "out", config=config)
@@ -46,7 +47,7 @@ def read(folder, tmp_path, columns=SMALL):
     return {split: data._read_split(builder, split) for split in data.SPLITS}
 
 
-def test_features_lengths_classes_and_scale(folder, tmp_path):
+def test_features_lengths_classes_and_scale(folder: Any, tmp_path: Any) -> None:
     made = write_iemocap(folder, SMALL)
     splits = read(folder, tmp_path)
     names = list(made["audio"])
@@ -70,7 +71,7 @@ def test_features_lengths_classes_and_scale(folder, tmp_path):
     assert shapes == {(max(map(len, made["audio"].values())), 4)}
 
 
-def test_given_means_are_used_and_a_deviation_of_0_is_1(folder, tmp_path):
+def test_given_means_are_used_and_a_deviation_of_0_is_1(folder: Any, tmp_path: Any) -> None:
     made = write_iemocap(folder, SMALL)
     with h5py.File(folder / "A" / "comparE_mean_std.h5", "w") as file:
         file["1/mean"] = np.full(4, 2.0)
@@ -80,7 +81,7 @@ def test_given_means_are_used_and_a_deviation_of_0_is_1(folder, tmp_path):
     np.testing.assert_allclose(split.features["audio"][0, : len(wanted)], wanted, rtol=1e-5)
 
 
-def test_another_number_of_utterances_is_a_warning(folder, tmp_path):
+def test_another_number_of_utterances_is_a_warning(folder: Any, tmp_path: Any) -> None:
     write_iemocap(folder, COLUMNS)
     with pytest.warns(UserWarning, match="has 5531 utterances in four classes. Received: 9 in"):
         splits = data.load("iemocap", data_dir=tmp_path / "out", manual_dir=folder)
@@ -88,7 +89,7 @@ def test_another_number_of_utterances_is_a_warning(folder, tmp_path):
     assert len(Iemocap.builder_configs) == 10
 
 
-def test_six_conditions_make_table_1(folder, tmp_path):
+def test_six_conditions_make_table_1(folder: Any, tmp_path: Any) -> None:
     write_iemocap(folder, SMALL)
     split = read(folder, tmp_path)["valid"]
     six = conditions.whole_modality(split)
@@ -105,23 +106,23 @@ def test_six_conditions_make_table_1(folder, tmp_path):
     assert 4446 + 557 + 528 == 5531
 
 
-def labels(folder, split, value):
+def labels(folder: Any, split: Any, value: Any) -> Any:
     np.save(folder / "target" / "1" / f"{split}_label.npy", value)
 
 
-def names(folder, split, value):
+def names(folder: Any, split: Any, value: Any) -> Any:
     path = folder / "target" / "1" / f"{split}_int2name.npy"
     np.save(path, value, allow_pickle=True)
 
 
-def feature(folder, value, **options):
+def feature(folder: Any, value: Any, **options: Any) -> Any:
     with h5py.File(folder / "V" / "denseface.h5", "a") as file:
         del file["Ses01F_impro01_F002"]
         if value is not None:
             file.create_dataset("Ses01F_impro01_F002", data=value, **options)
 
 
-def link(folder):
+def link(folder: Any) -> Any:
     with h5py.File(folder / "V" / "denseface.h5", "a") as file:
         del file["Ses01F_impro01_F002"]
         file["Ses01F_impro01_F002"] = h5py.ExternalLink("/etc/hostname", "/")
@@ -158,17 +159,19 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_files_are_one_clear_error_and_nothing_is_written(name, folder, tmp_path):
+def test_broken_files_are_one_clear_error_and_nothing_is_written(
+    name: Any, folder: Any, tmp_path: Any
+) -> None:
     write_iemocap(folder, SMALL)
     change, match = BROKEN[name]
     change(folder)
     with pytest.raises(DataError, match=match):
         read(folder, tmp_path)
-    assert not [path for path in (tmp_path / "out").rglob("*record*")]
-    assert not [path for path in (tmp_path / "out").rglob("*incomplete*")]
+    assert not list((tmp_path / "out").rglob("*record*"))
+    assert not list((tmp_path / "out").rglob("*incomplete*"))
 
 
-def test_missing_files_are_named(folder, tmp_path):
+def test_missing_files_are_named(folder: Any, tmp_path: Any) -> None:
     folder.mkdir()
     (folder / "A").mkdir()
     with pytest.raises(FileNotFoundError, match=r"target/1/trn_int2name.npy.*AIM3-RUC/MMIN"):

@@ -41,12 +41,14 @@ def target(folder: Any, fold: int, split: str) -> Target:
         DataError: the files are not as above.
     """
     start = folder / "target" / str(fold)
-    names_at, labels_at = start / f"{SPLITS[split]}_int2name.npy", start / f"{SPLITS[split]}_label.npy"  # fmt: skip
+    names_at = start / f"{SPLITS[split]}_int2name.npy"
+    labels_at = start / f"{SPLITS[split]}_label.npy"
     names, labels = npy.load(names_at), npy.load(labels_at)
     place = f"target/{fold}/{names_at.name}"
     if names.dtype.kind not in "SU" or names.size != len(names) or not len(names):
         raise DataError(
-            f"{place} must hold one name a row, at least one. Received: {names.dtype} {names.shape}."
+            f"{place} must hold one name a row, at least one. Received: "
+            f"{names.dtype} {names.shape}."
         )
     flat = names.reshape(-1).tolist()
     ids = [name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in flat]

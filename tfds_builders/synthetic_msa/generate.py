@@ -5,9 +5,9 @@
     v_e = s + MOOD * noise  sentiment as felt at moment e, the same in all modalities
     v_e + NOISE[m] * noise  as modality m shows it
 
-With classes, s is a direction instead of a number: that of class c of C is the angle 2 pi c / C in a
-plane, each moment shows it as a vector of two noisy numbers, and a bump has both. Aligned, the three
-sequences have one length, as if every step were a word.
+With classes, s is a direction instead of a number: that of class c of C is the angle 2 pi c / C in
+a plane, each moment shows it as a vector of two noisy numbers, and a bump has both. Aligned, the
+three sequences have one length, as if every step were a word.
 
 Each sequence holds a bump of a few steps at every moment, its size the sentiment shown, beside
 slow drifts that mean nothing, mixed into `dim` channels by a fixed random matrix and tanh. So a

@@ -106,7 +106,9 @@ class SyntheticMsa(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> Any:
         recipe = self.builder_config.recipe
-        label = tfds.features.ClassLabel(num_classes=recipe.classes) if recipe.classes else np.float32  # fmt: skip
+        label: Any = np.float32
+        if recipe.classes:
+            label = tfds.features.ClassLabel(num_classes=recipe.classes)
         return self.dataset_info_from_configs(
             features=spec(recipe.shapes, with_text_bert=False, label=label),
             disable_shuffling=True,

@@ -1,5 +1,7 @@
 """The generated data set, as TFDS tests its own, and that it is what its README says."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow_datasets.public_api as tfds
@@ -13,7 +15,7 @@ pytestmark = pytest.mark.once
 
 RECIPE = SyntheticMsa.BUILDER_CONFIGS[0].recipe
 NAMES = tuple(RECIPE.shapes)
-PINNED = {
+PINNED: dict[str, Any] = {
     "label": 0.2,
     "features": {"text": (13, -9.784694), "audio": (15, -4.141175), "vision": (16, -3.034847)},
 }
@@ -121,7 +123,7 @@ def _accuracy(features: list[np.ndarray], label: np.ndarray) -> float:
     return float(((test_x @ weights).argmax(axis=1) == label[800:]).mean())
 
 
-def test_any_size_by_name(tmp_path) -> None:
+def test_any_size_by_name(tmp_path: Any) -> None:
     name = "train=5,valid=3,test=2,text=4x2,audio=4x3,vision=4x5,classes=3,aligned,seed=7"
     splits = data.load("synthetic_msa", data_dir=tmp_path, config=name)
     assert [len(split) for split in splits.values()] == [5, 3, 2]
@@ -143,6 +145,6 @@ def test_any_size_by_name(tmp_path) -> None:
         ("text=5x2,aligned", "must have the same steps"),
     ],
 )
-def test_wrong_names_are_refused(name, match) -> None:
+def test_wrong_names_are_refused(name: str, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         SyntheticMsa.config_named(name)
