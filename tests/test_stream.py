@@ -6,6 +6,9 @@ import pytest
 
 from keras_m3s import data, stream
 from keras_m3s.batches import LEVELS, Batches, as_tf_dataset
+from keras_m3s.evaluation import run_experiment
+from keras_m3s.experiment import Experiment
+from keras_m3s.runs import RunDirectory
 
 once = pytest.mark.once
 NAME = "train=50,valid=3,test=3,text=40x2,audio=64x3,vision=50x2"
@@ -109,7 +112,7 @@ def test_a_model_learns_from_disk_as_from_memory(split, on_disk):
         weights = []
         for source in (split, on_disk):
             keras.utils.set_random_seed(1)
-            inputs = {"audio": keras.Input((None, 3))}
+            inputs = {"audio": keras.Input((None, 3), name="audio")}
             pooled = keras.ops.sum(inputs["audio"], axis=1)
             model = keras.Model(inputs, keras.layers.Dense(1)(pooled))
             model.compile(keras.optimizers.SGD(1e-3), loss="mse")
@@ -117,6 +120,20 @@ def test_a_model_learns_from_disk_as_from_memory(split, on_disk):
             model.fit(batches, shuffle=False, epochs=2, verbose=0)
             weights.append(np.concatenate([w.reshape(-1) for w in model.get_weights()]))
         np.testing.assert_array_equal(*weights)
+
+
+@once
+def test_a_run_from_disk_ends_as_one_from_memory(tmp_path):
+    where = {"data_dir": tmp_path / "data", "config": "tiny"}
+    experiment = Experiment.of(
+        "synthetic_msa/tiny", "misa", "m3s", epochs=2, batch_size=8,
+        model_arguments={"hidden_size": 4, "transformer_size": 8},
+    )  # fmt: skip
+    metrics = []
+    for name, load in (("memory", data.load), ("disk", stream.load)):
+        run = RunDirectory(tmp_path / name)
+        metrics.append(run_experiment(experiment, run, load("synthetic_msa", **where)))
+    assert metrics[0] == metrics[1]
 
 
 class Only(keras.utils.PyDataset):

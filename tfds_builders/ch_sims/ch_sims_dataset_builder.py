@@ -39,6 +39,8 @@ class ChSims(FeatureFileBuilder):
             file="unaligned_39.pkl",
             shapes={"text": (39, 768), "audio": (400, 33), "vision": (55, 709)},
             sizes=SIZES,
+            # As MMSA's README prints it.
+            sha256="c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f",
         ),
         SimsConfig(
             name="v2",
