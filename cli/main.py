@@ -3,11 +3,14 @@
 import os
 import pathlib
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
 
+from keras_m3s.cli.features import features
+from keras_m3s.cli.inspect import inspect
+from keras_m3s.cli.options import data_options, load_splits
+from keras_m3s.cli.prepare import prepare
 from keras_m3s.cli.report import report
 from keras_m3s.experiment import METHODS, MODELS, SITES
 
@@ -41,44 +44,9 @@ def main(backend: str | None, debug: bool) -> None:
         os.environ["KERAS_BACKEND"] = backend
 
 
-def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say where data is."""
-    for option in (
-        click.option("--config", help="Which form of the data set, as its README names it."),
-        click.option(
-            "--manual-dir",
-            type=click.Path(path_type=pathlib.Path, file_okay=False),
-            help="Folder with the files that you brought yourself.",
-        ),
-        click.option(
-            "--data-dir",
-            type=click.Path(path_type=pathlib.Path, file_okay=False),
-            help="Folder of prepared data sets.  [default: TFDS_DATA_DIR or ~/tensorflow_datasets]",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def load_splits(dataset: str, **where: Any) -> Any:
-    from keras_m3s import data
-
-    return data.load(dataset, **where)
-
-
-@main.command()
-@click.argument("dataset")
-@data_options
-def prepare(dataset: str, **where: Any) -> None:
-    """Turn DATASET's files into a TFDS data set that every command takes by name.
-
-    \b
-    Example:
-      keras-m3s prepare cmu_mosi --manual-dir ~/data/mosi
-    """
-    for name, split in load_splits(dataset, **where).items():
-        shapes = ", ".join(f"{k} {'x'.join(map(str, v.shape[1:]))}" for k, v in split.features.items() if v.ndim > 1)  # fmt: skip
-        click.echo(f"{name:<12}{len(split):>6} examples   {shapes}")
+main.add_command(prepare)
+main.add_command(inspect)
+main.add_command(features)
 
 
 @main.command()

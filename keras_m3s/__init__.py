@@ -23,7 +23,7 @@ _WHERE = {
     "MissingModality": "keras_m3s.missing",
     "WithMissing": "keras_m3s.meta.with_missing",
 }
-_MODULES = ("data", "losses", "metrics", "missing", "models", "optimizers")
+_MODULES = ("data", "features", "losses", "metrics", "missing", "models", "optimizers", "stream")
 
 __all__ = ["M3S", "MetaModel", "MissingModality", "WithMissing", "models"]
 

@@ -15,14 +15,22 @@ import keras
 import numpy as np
 
 from keras_m3s.data import Split
-from keras_m3s.modalities import DRAWS, MODALITIES
+from keras_m3s.modalities import DRAWS, MODALITIES, TEXT_BERT, length_key
+from keras_m3s.stream import StreamedSplit
+
+WINDOW = 20
+"""Batches that are sorted together by length: more save more padding, fewer mix better."""
+
+LEVELS = 8
+SHORTEST = 8
+"""Steps that are always kept: filters over time need some."""
 
 
 class Batches(keras.utils.PyDataset):
     """Batches `(x, y)`: a dict of arrays, and labels float32 `(batch, 1)` or int `(batch,)`.
 
     Args:
-        split: The data.
+        split: The data, in memory or on disk.
         batch_size: Rows a batch; with `double`, rows each of support and query.
         shuffle: Whether each epoch has a new order, that of `np.random.default_rng((seed, epoch))`.
         seed: Non-negative int.
@@ -31,6 +39,11 @@ class Batches(keras.utils.PyDataset):
             `ceil(n / batch_size)` steps, and each example is once support and once query.
         draws: Float32 `(n, modalities, 2)`, a fixed hole for each row; goes into `x["draws"]`.
         drop_remainder: Whether to leave out a last batch that is not full.
+        buckets: Whether to put sequences of like length together and cut the padding that all of a
+            batch have. Shuffled rows are sorted by length in windows of `WINDOW` batches, and the
+            batches shuffled again. A batch keeps a multiple of 1 / `LEVELS` of the steps, the same
+            share in all modalities, so that no more than `LEVELS` shapes are compiled. Models that
+            read padding (MMIN as published) predict otherwise on shorter padding.
         epoch: The first epoch's number.
 
     Attributes:
@@ -39,13 +52,14 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        split: Split,
+        split: Split | StreamedSplit,
         batch_size: int,
         shuffle: bool = False,
         seed: int = 0,
         double: bool = False,
         draws: np.ndarray | None = None,
         drop_remainder: bool = False,
+        buckets: bool = False,
         epoch: int = 0,
     ) -> None:
         super().__init__()
@@ -66,7 +80,13 @@ class Batches(keras.utils.PyDataset):
                 f"`batch_size` must be at most {len(split)}, the size of {split.name!r}, with "
                 f"`drop_remainder`: no batch is full. Received: {batch_size}."
             )
+        if buckets and not split.lengths:
+            raise ValueError(
+                f"`buckets=True` must go with data that has lengths. Received: {split.name!r} with "
+                f"{sorted(split.take(np.arange(1)))}."
+            )
         self.split = split
+        self.buckets = buckets
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -94,7 +114,9 @@ class Batches(keras.utils.PyDataset):
             raise IndexError(f"There are {len(self)} batches. Received: index {index}.")
         self._served += 1
         rows = self.rows(index)
-        x = {key: array[rows] for key, array in self.split.features.items()}
+        x = self.split.take(rows)
+        if self.buckets:
+            x = trimmed(x)
         if self.draws is not None:
             x[DRAWS] = self.draws[rows]
         y = self.split.labels[rows]
@@ -116,7 +138,43 @@ class Batches(keras.utils.PyDataset):
         if not self.shuffle:
             return [np.arange(size)]
         rng = np.random.default_rng((self.seed, epoch))
-        return [rng.permutation(size) for _ in range(2 if self.double else 1)]
+        orders = [rng.permutation(size) for _ in range(2 if self.double else 1)]
+        if self.buckets:
+            # One order of batches for both, so that a support batch meets a query like it.
+            places = rng.permutation(size // self.batch_size)
+            orders = [self._bucketed(order, places) for order in orders]
+        return orders
+
+    def _bucketed(self, order: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """The order with like lengths side by side; a last batch that is not full stays last."""
+        length = np.max([one / max(1, one.max()) for one in self.split.lengths.values()], axis=0)
+        full = order[: len(places) * self.batch_size]
+        window = WINDOW * self.batch_size
+        parts = [full[start : start + window] for start in range(0, len(full), window)]
+        parts = [part[np.argsort(length[part], kind="stable")] for part in parts]
+        batches = np.concatenate([*parts, full[:0]]).reshape(-1, self.batch_size)[places]
+        return np.concatenate([batches.reshape(-1), order[len(full) :]])
+
+
+def trimmed(x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without the padding that all rows have, up to a multiple of 1 / `LEVELS` of the steps.
+
+    Args:
+        x: Features of a batch; every modality of which there are no lengths stays whole.
+    """
+    known = [m for m in MODALITIES if m in x and length_key(m) in x]
+    shares = [x[length_key(m)].max() / x[m].shape[1] for m in known]
+    if TEXT_BERT in x:
+        shares.append(x[TEXT_BERT][:, 1].sum(axis=1).max() / x[TEXT_BERT].shape[2])
+    level = max(1, int(np.ceil(LEVELS * max(shares, default=1.0) - 1e-6)))
+
+    def keep(steps: int) -> int:
+        return min(steps, max(SHORTEST, -(-steps * level // LEVELS)))
+
+    cut = {m: x[m][:, : keep(x[m].shape[1])] for m in known}
+    if TEXT_BERT in x:
+        cut[TEXT_BERT] = x[TEXT_BERT][:, :, : keep(x[TEXT_BERT].shape[2])]
+    return {**x, **cut}
 
 
 class SetEpoch(keras.callbacks.Callback):
@@ -150,11 +208,15 @@ def as_tf_dataset(batches: Batches) -> Any:
             yield batches[index]
         batches.on_epoch_end()
 
-    def spec(array: np.ndarray) -> Any:
-        return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+    def spec(array: np.ndarray, steps: int | None = None) -> Any:
+        shape = [None, *array.shape[1:]]
+        if batches.buckets and steps is not None:
+            shape[steps] = None
+        return tf.TensorSpec(shape, array.dtype)
 
     x, y = batches[0]
-    signature = ({key: spec(array) for key, array in x.items()}, spec(y))
+    axes = {**dict.fromkeys(MODALITIES, 1), TEXT_BERT: 2}
+    signature = ({key: spec(array, axes.get(key)) for key, array in x.items()}, spec(y))
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
     options = tf.data.Options()

@@ -15,19 +15,24 @@ import importlib
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
 
-DATASETS = {"cmu_mosi": "CmuMosi", "synthetic_msa": "SyntheticMsa"}
+DATASETS = {
+    "ch_sims": "ChSims",
+    "cmu_mosi": "CmuMosi",
+    "iemocap": "Iemocap",
+    "synthetic_msa": "SyntheticMsa",
+}
 """Data set -> class of its builder in `tfds_builders/{name}/{name}_dataset_builder.py`."""
 
 SPLITS = ("train", "valid", "test")
 
-_FILE_ENDINGS = (".pkl", ".pickle")
+_FILE_ENDINGS = (".pkl", ".pickle", ".npz")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,20 +46,34 @@ class Split:
             `index` int32 `(n,)`. `index` is the row: 0 .. n-1.
         labels: Float32 `(n,)` for regression, int32 `(n,)` for classes.
         ids: `n` names, `video$_$clip`.
+        unimodal: Modality -> float32 `(n,)`, labels of it alone, where the data set has them
+            (CH-SIMS). They are not in batches: no base model learns from them.
     """
 
     name: str
     features: dict[str, np.ndarray]
     labels: np.ndarray
     ids: list[str]
+    unimodal: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def lengths(self) -> dict[str, np.ndarray]:
+        """Modality -> true steps int32 `(n,)`, where the data says so."""
+        keys = {modality: length_key(modality) for modality in MODALITIES}
+        return {m: self.features[key] for m, key in keys.items() if key in self.features}
+
+    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Features of some rows, in their order."""
+        return {key: array[rows] for key, array in self.features.items()}
+
     def fingerprint(self) -> str:
         """SHA-256 of all it holds, hexadecimal, to tell data apart that goes by one name."""
         digest = hashlib.sha256("\n".join((self.name, *self.ids)).encode())
-        for name, array in sorted({**self.features, "label": self.labels}.items()):
+        labels = {f"label_{name}": array for name, array in self.unimodal.items()}
+        for name, array in sorted({**self.features, **labels, "label": self.labels}.items()):
             digest.update(f"{name} {array.shape} {array.dtype.str}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -69,7 +88,8 @@ def load(
     """Reads a data set into memory, after preparing it if need be.
 
     Args:
-        name: One of `DATASETS`, or the path of a pickle in MMSA's schema.
+        name: One of `DATASETS`, the name that `prepare_own` was given, or the path of a pickle or
+            .npz in MMSA's schema.
         data_dir: Where TFDS keeps prepared data sets, by default `~/tensorflow_datasets`.
         manual_dir: Folder of the files a data set is made from.
         config: A config of the builder; by default its first.
@@ -84,7 +104,9 @@ def load(
     path = pathlib.Path(name).expanduser()
     if path.suffix in _FILE_ENDINGS:
         return {
-            split: _as_split(split, segments.features, segments.labels, segments.ids)
+            split: _as_split(
+                split, segments.features, segments.labels, segments.ids, segments.unimodal
+            )
             for split, segments in _builders_module("mmsa").read(path).items()
         }
     builder = prepare(str(name), data_dir, manual_dir, config)
@@ -107,14 +129,13 @@ def prepare(
     Raises: as `load`.
     """
     if name not in DATASETS:
-        raise ValueError(
-            f"`name` must be one of the data sets {sorted(DATASETS)} or the path of a .pkl file. "
-            f"Received: {name!r}."
-        )
+        return _own(name, data_dir, config)
     module = _builders_module(f"{name}.{name}_dataset_builder")
     builder_class = getattr(module, DATASETS[name])
     configs = list(builder_class.builder_configs)
-    if config is not None and config not in configs:
+    if config is not None and config not in configs and hasattr(builder_class, "config_named"):
+        config = builder_class.config_named(config)
+    elif config is not None and config not in configs:
         raise ValueError(f"`config` of {name} must be one of {configs}. Received: {config!r}.")
     builder = builder_class(data_dir=_expanded(data_dir), config=config)
     if _is_prepared(builder):
@@ -127,6 +148,97 @@ def prepare(
         if not _is_prepared(builder):  # else another process was faster
             raise
     return builder
+
+
+def prepare_own(
+    name: str,
+    source: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Makes a data set of anybody's own, which `load` then takes by its name.
+
+    Args:
+        name: Lower case, digits, underscores; none of `DATASETS`.
+        source: A pickle or .npz in MMSA's schema, or a folder of .npy with label.csv, as
+            `tfds_builders.npy_folder` describes it.
+        data_dir: As in `load`.
+
+    Returns:
+        The TFDS builder, prepared. The same source again is found, not made again.
+
+    Raises:
+        ValueError: the name is not usable, or taken by other data; the source breaks its schema.
+        FileNotFoundError: a file is not where it must be.
+    """
+    own = _builders_module("own_data")
+    own.check_name(name, DATASETS)
+    source = pathlib.Path(source).expanduser()
+    if (_data_folder(data_dir) / name).is_dir():
+        builder = _own(name, data_dir, None)
+        digest = _builders_module("files").digest(own.sources(source))
+        if digest != builder.info.metadata["source"]["sha256"]:
+            raise ValueError(
+                f"{name!r} must be a new name, or the data that has it. Received: {source}, while "
+                f"{builder.data_dir} was made from another {builder.info.metadata['source']}. "
+                "Remove that folder, or take another name."
+            )
+        return builder
+    builder = own.builder(name, source, str(_data_folder(data_dir)))
+    try:
+        _prepare(builder, None)
+    except BaseException:
+        with contextlib.suppress(OSError):  # empty after TFDS has cleaned up
+            (_data_folder(data_dir) / name).rmdir()
+        raise
+    return builder
+
+
+def inspect(path: str | os.PathLike[str]) -> Any:
+    """What a file or folder holds, what is wrong with it, which data set reads it.
+
+    Args:
+        path: Any file that `load`, `prepare` or `prepare_own` could read.
+
+    Returns:
+        A `tfds_builders.inspection.Found`: `kind`, lines of `holds`, `problems`, `notes`, and the
+        command that reads it, `reader`.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+    """
+    return _builders_module("inspection").inspect(pathlib.Path(path).expanduser())
+
+
+def label_lines(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """The lines of a folder's `label.csv`, checked; see `tfds_builders.npy_folder`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no such table.
+    """
+    lines: list[dict[str, str]] = _builders_module("npy_folder").lines(folder)
+    return lines
+
+
+def _own(name: str, data_dir: str | os.PathLike[str] | None, config: str | None) -> Any:
+    """A data set that `prepare_own` made."""
+    versions = sorted((_data_folder(data_dir) / name).glob("*/dataset_info.json"))
+    if not versions:
+        raise ValueError(
+            f"`name` must be one of the data sets {sorted(DATASETS)}, one that was made with "
+            f"`keras-m3s prepare --from` in {_data_folder(data_dir)}, or the path of a .pkl or "
+            f".npz file. Received: {name!r}."
+        )
+    if config is not None:
+        raise ValueError(f"{name} has no configs. Received: config={config!r}.")
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(versions[-1].parent)
+
+
+def _data_folder(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
+    usual = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return pathlib.Path(data_dir or usual).expanduser()
 
 
 def _is_prepared(builder: Any) -> bool:
@@ -161,12 +273,10 @@ def _check_source(builder: Any, manual_dir: str | None) -> None:
     prepared = (builder.info.metadata or {}).get("source")
     if manual_dir is None or prepared is None:
         return
-    source = builder.source(pathlib.Path(manual_dir))
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _builders_module("files").digest(builder.sources(pathlib.Path(manual_dir)))
     if digest != prepared["sha256"]:
         raise ValueError(
-            f"{builder.data_dir} must hold what {source} holds, but was made from another "
+            f"{builder.data_dir} must hold what {manual_dir} holds, but was made from another "
             f"{prepared['name']}. Received: SHA-256 {digest}, there {prepared['sha256']}. "
             "Remove that folder to make it anew, or pass another `data_dir`."
         )
@@ -175,25 +285,69 @@ def _check_source(builder: Any, manual_dir: str | None) -> None:
 def _read_split(builder: Any, split: str) -> Split:
     """Fills arrays made once, example by example, so that nothing is held twice."""
     size = builder.info.splits[split].num_examples
-    kinds = builder.info.features
-    keys = (*MODALITIES, TEXT_BERT, *(length_key(modality) for modality in MODALITIES), "label")
-    arrays: dict[str, np.ndarray] = {}
+    lone = [f"label_{modality}" for modality in MODALITIES]
+    keys = (*map(length_key, MODALITIES), *lone, "label")
     ids = [""] * size
-    for example in _examples(builder, split):
-        row = int(example[INDEX])
-        ids[row] = example["id"].decode()
-        for key in keys:
-            value = np.asarray(example.get(key, ()))
-            if value.size:  # `text_bert` of width 0 stands for none
-                if key not in arrays:
-                    arrays[key] = np.zeros((size, *value.shape), dtype=kinds[key].np_dtype)
-                arrays[key][row] = value
+
+    def numbered() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for example in _examples(builder, split):
+            row = int(example[INDEX])
+            ids[row] = example["id"].decode()
+            yield row, example
+
+    arrays = filled(builder, numbered(), size, keys)
     if not all(ids):
         raise ValueError(
             f"{builder.data_dir} must hold {size} segments in {split}. Received: "
             f"{sum(map(bool, ids))}. Remove that folder to make it anew."
         )
-    return _as_split(split, arrays, arrays.pop("label"), ids)
+    unimodal = {
+        m: arrays.pop(key) for m, key in zip(MODALITIES, lone, strict=True) if key in arrays
+    }
+    return _as_split(split, arrays, arrays.pop("label"), ids, unimodal)
+
+
+def filled(
+    builder: Any,
+    examples: Iterable[tuple[int, Mapping[str, Any]]],
+    size: int,
+    keys: Iterable[str] = (),
+) -> dict[str, np.ndarray]:
+    """Arrays of features from examples of a prepared data set.
+
+    Sequences that are stored without padding are padded to the longest of all splits.
+
+    Args:
+        builder: Says what the features are.
+        examples: Row and example; rows that do not come stay 0.
+        size: Number of rows.
+        keys: What else than sequences and tokens to take.
+
+    Returns:
+        Feature -> array `(size, ...)`.
+    """
+    kinds, said = builder.info.features, builder.info.metadata or {}
+    steps, absent = said.get("steps", {}), said.get("absent", ())
+    arrays: dict[str, np.ndarray] = {}
+    wanted = (*MODALITIES, TEXT_BERT, *keys)
+    for row, example in examples:
+        for key in wanted:
+            value = np.asarray(example.get(key, ()))
+            if not value.size or key in absent:  # `text_bert` of width 0 stands for none
+                continue
+            if key not in arrays:
+                shape = (steps[key], *value.shape[1:]) if key in steps else value.shape
+                arrays[key] = np.zeros((size, *shape), dtype=memory_type(kinds[key].np_dtype))
+            if key in steps:
+                arrays[key][row, : len(value)] = value
+            else:
+                arrays[key][row] = value
+    return arrays
+
+
+def memory_type(stored: Any) -> Any:
+    """What a stored type is in memory: TFDS keeps classes as int64."""
+    return np.int32 if stored == np.int64 else stored
 
 
 def _examples(builder: Any, split: str) -> Iterable[Mapping[str, Any]]:
@@ -215,10 +369,14 @@ def _examples(builder: Any, split: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _as_split(
-    name: str, features: Mapping[str, np.ndarray], labels: np.ndarray, ids: list[str]
+    name: str,
+    features: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    ids: list[str],
+    unimodal: Mapping[str, np.ndarray],
 ) -> Split:
     index = np.arange(len(ids), dtype=np.int32)
-    return Split(name=name, features={**features, INDEX: index}, labels=labels, ids=ids)
+    return Split(name, {**features, INDEX: index}, labels, ids, dict(unimodal))
 
 
 def _expanded(path: str | os.PathLike[str] | None) -> str | None:

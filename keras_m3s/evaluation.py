@@ -11,13 +11,14 @@ from keras_m3s.experiment import Experiment
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics
 from keras_m3s.runs import RunDirectory
+from keras_m3s.stream import StreamedSplit
 from keras_m3s.training import fixed_batches, train, transform
 
 TEST_STREAM = 0
 """The test data's own stream of holes, apart from training's and validation's."""
 
 
-def predict(model: WithMissing, experiment: Experiment, split: Split) -> np.ndarray:
+def predict(model: WithMissing, experiment: Experiment, split: Split | StreamedSplit) -> np.ndarray:
     """Predictions at the experiment's test missing rate, in the order of the split.
 
     Args:
@@ -35,14 +36,16 @@ def predict(model: WithMissing, experiment: Experiment, split: Split) -> np.ndar
     return np.asarray(tester.predict(batches, verbose=0), "float64")
 
 
-def score(dataset: str, split: Split, predictions: np.ndarray) -> dict[str, float]:
+def score(dataset: str, split: Split | StreamedSplit, predictions: np.ndarray) -> dict[str, float]:
     """The metrics of section 4.3 that fit the split's labels, as the data set defines them."""
     if np.issubdtype(split.labels.dtype, np.integer):
         return classification_metrics(split.labels, predictions.argmax(-1))
     return regression_metrics(split.labels, predictions[:, 0], dataset=dataset)
 
 
-def evaluate(model: WithMissing, run: RunDirectory, split: Split) -> dict[str, float]:
+def evaluate(
+    model: WithMissing, run: RunDirectory, split: Split | StreamedSplit
+) -> dict[str, float]:
     """Tests a trained run's model, and completes the run directory with what came out.
 
     Args:
@@ -58,7 +61,7 @@ def evaluate(model: WithMissing, run: RunDirectory, split: Split) -> dict[str, f
     return metrics
 
 
-def _rows(split: Split, predictions: np.ndarray) -> list[Mapping[str, Any]]:
+def _rows(split: Split | StreamedSplit, predictions: np.ndarray) -> list[Mapping[str, Any]]:
     if predictions.shape[1] == 1:
         columns = {"prediction": predictions[:, 0]}
     else:
@@ -73,7 +76,7 @@ def _rows(split: Split, predictions: np.ndarray) -> list[Mapping[str, Any]]:
 def run_experiment(
     experiment: Experiment,
     run: RunDirectory,
-    splits: Mapping[str, Split],
+    splits: Mapping[str, Split | StreamedSplit],
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, float]:
     """Trains and tests an experiment, unless that has been done already.
@@ -94,7 +97,7 @@ def run_experiment(
 
 
 def retest(
-    run: RunDirectory, split: Split, missing_rate: tuple[float, float] | None = None
+    run: RunDirectory, split: Split | StreamedSplit, missing_rate: tuple[float, float] | None = None
 ) -> dict[str, float]:
     """Tests a trained run's best model again, leaving its directory as it is.
 

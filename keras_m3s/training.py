@@ -15,6 +15,7 @@ from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality, fixed_draws
 from keras_m3s.runs import RunDirectory, environment
+from keras_m3s.stream import StreamedSplit
 
 SAVE_EVERY = 10.0
 """Seconds of training that a kill may cost."""
@@ -23,7 +24,7 @@ SAVE_EVERY = 10.0
 def train(
     experiment: Experiment,
     run: RunDirectory,
-    splits: Mapping[str, Split],
+    splits: Mapping[str, Split | StreamedSplit],
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> WithMissing:
     """Trains an experiment to its end; an interrupted run goes on, a finished one is used.
@@ -31,7 +32,7 @@ def train(
     Args:
         experiment: What to train.
         run: Where its files are.
-        splits: `train` and `valid`.
+        splits: `train` and `valid`, in memory or on disk.
         callbacks: More callbacks for `fit`, to show progress.
 
     Returns:
@@ -73,7 +74,7 @@ def train(
     return keras.saving.load_model(run.best)
 
 
-def build(experiment: Experiment, train_split: Split) -> WithMissing:
+def build(experiment: Experiment, train_split: Split | StreamedSplit) -> WithMissing:
     """The experiment's model, wrapped and compiled, not trained.
 
     Args:
@@ -104,7 +105,7 @@ def transform(missing_rate: tuple[float, float], site: str, seed: int | None = N
     return MissingModality(missing_rate, axis="time" if site == "raw" else "feature", seed=seed)
 
 
-def train_batches(experiment: Experiment, split: Split) -> Batches:
+def train_batches(experiment: Experiment, split: Split | StreamedSplit) -> Batches:
     """Shuffled training data of a method: ORIG brings its own fixed holes, M3S double batches."""
     draws = None
     if experiment.method == "orig":
@@ -119,7 +120,7 @@ def train_batches(experiment: Experiment, split: Split) -> Batches:
     )
 
 
-def fixed_batches(experiment: Experiment, split: Split, stream: int) -> Batches:
+def fixed_batches(experiment: Experiment, split: Split | StreamedSplit, stream: int) -> Batches:
     """Data in order, with the same holes for every method and seed; `stream` tells splits apart."""
     draws = fixed_draws(len(split), seed=_stream(experiment.hole_seed, stream))
     return Batches(split, experiment.batch_size, draws=draws)

@@ -3,10 +3,12 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from keras_m3s.cli.main import main
+from tfds_builders import testing
 
 pytestmark = pytest.mark.once
 
@@ -15,7 +17,7 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "demo"])
+@pytest.mark.parametrize("command", ["prepare", "inspect", "train", "evaluate", "demo"])
 def test_help_has_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0 and f"keras-m3s {command}" in result.output.split("Example:")[1]
@@ -53,9 +55,61 @@ def test_prepare(tmp_path):
     ]
 
 
+def test_own_data_by_name_in_every_command(tmp_path):
+    path = testing.write(tmp_path / "my.pkl", testing.mmsa_content())
+    where = ["--data-dir", tmp_path / "data"]
+    result = run("prepare", "--from", path, "--name", "mine", *where)
+    assert result.exit_code == 0 and result.stdout.startswith("train            4 examples")
+    options = ["--method", "orig", "--epochs", 1, "--runs", tmp_path / "runs"]
+    result = run("train", "--dataset", "mine", *options, *where)
+    assert result.exit_code == 0, result.output
+    result = run("evaluate", next((tmp_path / "runs").iterdir()), *where)
+    assert result.exit_code == 0 and "MAE" in result.output
+
+
+def test_inspect(tmp_path):
+    content = testing.mmsa_content()
+    path = testing.write(tmp_path / "my.pkl", content)
+    result = run("inspect", path)
+    assert result.exit_code == 0, result.output
+    assert "vision                array (4, 7, 2) of float32" in result.output
+    assert "keras-m3s prepare --from" in result.output and "Nothing wrong" in result.output
+
+    content["train"]["text"][0, 0, 0] = np.nan
+    content["train"]["audio"][1, 0, 0] = -np.inf
+    content["valid"]["audio_lengths"][0] = 99
+    content["valid"]["vision"] = content["valid"]["vision"][:-1]
+    content["test"]["id"] = [content["train"]["id"][0], "a", "a"]
+    content["test"]["regression_labels"][0] = 2.5
+    result = run("inspect", testing.write(path, content))
+    assert result.exit_code == 1
+    for line in (
+        "train: `text` has 1 values of NaN.",
+        "note: train: `audio` has 1 values of -inf, which become 0",
+        "valid: 1 of `audio_lengths` lie outside 0..9",
+        "valid: `vision` has 1 entries for 2 ids.",
+        "test: 1 ids are there more than once.",
+        "train and test share 1 ids",
+        "to 2.5",
+    ):
+        assert line in result.output, line
+
+
+def test_inspect_runs_nothing(tmp_path):
+    mark = tmp_path / "was_here"
+    (tmp_path / "bad.pkl").write_bytes(b"cos\nsystem\n(S'touch " + bytes(mark) + b"'\ntR.")
+    result = run("inspect", tmp_path / "bad.pkl")
+    assert result.exit_code == 1 and "refused without running it" in result.output
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["prepare"], "Give either DATASET"),
+        (["prepare", "--from", "my.pkl"], "Give either DATASET"),
+        (["prepare", "--from", "/no.pkl", "--name", "mine"], "must be a file or a folder"),
+        (["inspect", "/no.pkl"], "must lie at the path given"),
         (["prepare", "mosei"], "`name` must be one of the data sets"),
         (["prepare", "cmu_mosi", "--manual-dir", "/nowhere"], "unaligned_50.pkl"),
         (["evaluate", "no-such-run"], "must hold experiment.json"),

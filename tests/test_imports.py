@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = (
     ("modalities", "tfds_builders"),
     ("data",),
+    ("stream", "conditions", "features"),
     ("batches",),
     ("patterns",),
     ("missing",),

@@ -1,6 +1,6 @@
 """What one segment is in TFDS: the same features for every data set of the house."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,30 @@ from .mmsa import MODALITIES, TEXT_BERT, Segments
 
 Shape = tuple[int | None, int | None]
 
+STEPS = "steps"
+"""Key of `info.metadata`: modality -> steps to pad to, for sequences stored without padding."""
 
-def spec(shapes: Mapping[str, Shape], with_text_bert: bool = True) -> Any:
+ABSENT = "absent"
+"""Key of `info.metadata`: modalities that the files do not have, stored as one 0 an example."""
+
+
+def spec(
+    shapes: Mapping[str, Shape],
+    with_text_bert: bool = True,
+    label: Any = np.float32,
+    unimodal: Collection[str] = (),
+    tokens: int | None = None,
+) -> Any:
     """TFDS features of a segment.
 
     Args:
-        shapes: `(steps, dim)` of `audio`, `vision`, `text`; `None` where the file decides.
+        shapes: `(steps, dim)` of `audio`, `vision`, `text`; `None` where the file decides, and for
+            the steps of sequences that are stored without padding.
         with_text_bert: Whether there are token ids. A file without leaves `text_bert` `(3, 0)`
             where the file decides.
+        label: `np.float32` for a score, or a `tfds.features.ClassLabel`.
+        unimodal: Modalities that have labels of themselves.
+        tokens: Width of `text_bert`, where it is known and not that of text.
 
     Returns:
         A `tfds.features.FeaturesDict`.
@@ -28,11 +44,13 @@ def spec(shapes: Mapping[str, Shape], with_text_bert: bool = True) -> Any:
         for name in MODALITIES
     }
     features |= {f"{name}_length": np.int32 for name in MODALITIES}
-    if with_text_bert:
+    if with_text_bert or tokens is not None:
+        width = shapes["text"][0] if tokens is None else tokens
         features[TEXT_BERT] = tfds.features.Tensor(
-            shape=(3, shapes["text"][0]), dtype=np.int32, encoding="bytes"
+            shape=(3, width), dtype=np.int32, encoding="bytes"
         )
-    features |= {"id": np.str_, "raw_text": np.str_, "label": np.float32, "index": np.int32}
+    features |= {f"label_{name}": np.float32 for name in unimodal}
+    features |= {"id": np.str_, "raw_text": np.str_, "label": label, "index": np.int32}
     return tfds.features.FeaturesDict(features)
 
 
@@ -40,13 +58,16 @@ def examples(
     segments: Segments, with_text_bert: bool = True
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Row number and segment, in the order of the file; see `spec`."""
+    no_text = np.zeros((1, 1), dtype=np.float32)
     no_tokens = np.zeros((3, 0), dtype=np.int32)
     for row in range(len(segments)):
-        example = {name: array[row] for name, array in segments.features.items()}
+        example = {name: filled(array[row]) for name, array in segments.features.items()}
+        example.setdefault("text", no_text)
         if with_text_bert:
             example.setdefault(TEXT_BERT, no_tokens)
         else:
             example.pop(TEXT_BERT, None)
+        example |= {f"label_{name}": labels[row] for name, labels in segments.unimodal.items()}
         example |= {
             "id": segments.ids[row],
             "raw_text": segments.raw_text[row],
@@ -54,3 +75,31 @@ def examples(
             "index": row,
         }
         yield row, example
+
+
+def filled(value: Any) -> Any:
+    """A sequence without steps as one step of zeros: TFDS cannot read back an empty one."""
+    return np.zeros((1, value.shape[1]), value.dtype) if np.shape(value)[:1] == (0,) else value
+
+
+def describe(splits: Mapping[str, Segments]) -> dict[str, Any]:
+    """What `info.metadata` must say of the splits, for whoever reads them back."""
+    features = splits["train"].features
+    said: dict[str, Any] = {}
+    if absent := sorted(set(MODALITIES) - features.keys()):
+        said[ABSENT] = absent
+    if steps := _steps(splits):
+        said[STEPS] = steps
+    return said
+
+
+def _steps(splits: Mapping[str, Segments]) -> dict[str, int]:
+    """The longest sequence of each modality whose sequences differ in steps."""
+    longest: dict[str, int] = {}
+    for segments in splits.values():
+        for name in set(MODALITIES) & segments.features.keys():
+            stored = segments.features[name]
+            if not isinstance(stored, np.ndarray) and getattr(stored, "ragged", True):
+                length = int(segments.features[f"{name}_length"].max())
+                longest[name] = max(longest.get(name, 1), length)
+    return longest

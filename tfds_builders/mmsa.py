@@ -9,6 +9,9 @@ A file is a dict of `train`, `valid`, `test`, each a dict of
     id                 N strings         `video$_$clip`
     raw_text           N strings         optional
     audio_lengths, vision_lengths, text_lengths   N true step counts, optional
+    regression_labels_T, _A, _V   (N,)  labels of each modality alone, optional (CH-SIMS)
+
+The same in a .npz file has keys such as `train/text`. Without pickles, it is the safer form.
 
 Reference: thuiar/MMSA, README.md ("features") and src/MMSA/data_loader.py.
 """
@@ -22,12 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from . import pickles
+from . import npy, pickles
 from .pickles import DataError
 
 SPLITS = ("train", "valid", "test")
 MODALITIES = ("audio", "vision", "text")
 TEXT_BERT = "text_bert"
+UNIMODAL = {"text": "T", "audio": "A", "vision": "V"}
+"""How CH-SIMS calls the labels that raters gave to each modality by itself."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,16 +42,18 @@ class Segments:
     Attributes:
         ids: `N` names, unique.
         raw_text: `N` transcripts; empty strings where the file has none.
-        features: `audio`, `vision`, `text` float32 `(N, steps, dim)`; `text_bert` int32
-            `(N, 3, steps)` where the file has it; `audio_length`, `vision_length`, `text_length`
-            int32 `(N,)`, true steps.
+        features: `audio`, `vision`, `text` float32 `(N, steps, dim)`, or `N` arrays of shape
+            `(steps, dim)` each with its own steps; `text_bert` int32 `(N, 3, steps)` where the
+            file has it; `audio_length`, `vision_length`, `text_length` int32 `(N,)`, true steps.
         labels: Float32 `(N,)` for regression, int32 `(N,)` for classes.
+        unimodal: Modality -> labels float32 `(N,)` of it alone, where the file has them.
     """
 
     ids: list[str]
     raw_text: list[str]
-    features: dict[str, np.ndarray]
+    features: dict[str, Any]
     labels: np.ndarray
+    unimodal: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,7 +68,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Segments]:
     step that is not all zero.
 
     Args:
-        path: A pickle file.
+        path: A pickle, or a .npz file.
 
     Returns:
         Dict with `train`, `valid`, `test`.
@@ -71,16 +78,35 @@ def read(path: str | os.PathLike[str]) -> dict[str, Segments]:
         DataError: the file breaks the schema; the message names split, key and row.
     """
     name = pathlib.Path(path).name
-    content = pickles.load(path)
+    content = nested(npy.load_archive(path)) if name.endswith(".npz") else pickles.load(path)
+    return check(name, content)
+
+
+def check(name: str, content: Any) -> dict[str, Segments]:
+    """As `read`, of content that has been loaded; its dicts are empty afterwards.
+
+    Args:
+        name: What to call it in messages.
+        content: As a file holds it.
+    """
     if not isinstance(content, dict) or not set(SPLITS) <= set(content):
         raise DataError(
-            f"{name} must be a dict with the splits {SPLITS}. Received: {_describe(content)}. "
+            f"{name} must be a dict with the splits {SPLITS}. Received: {describe(content)}. "
             "Save one split each for training, selection and test."
         )
     splits = {split: _Reader(f"{name}, {split}", content.pop(split)).read() for split in SPLITS}
     _check_same_shapes(name, splits)
-    _check_disjoint(name, splits)
+    check_disjoint(name, splits)
     return splits
+
+
+def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """`train/text` -> `["train"]["text"]`."""
+    content: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        split, _, key = name.partition("/")
+        content.setdefault(split, {})[key] = array
+    return content
 
 
 class _Reader:
@@ -90,7 +116,7 @@ class _Reader:
         self.place = place
         if not isinstance(raw, dict):
             raise DataError(
-                f"{place}: a split must be a dict of arrays. Received: {_describe(raw)}."
+                f"{place}: a split must be a dict of arrays. Received: {describe(raw)}."
             )
         needed = {"id", *MODALITIES}
         if not needed <= set(raw):
@@ -118,14 +144,14 @@ class _Reader:
         raw_text = self._strings("raw_text") if "raw_text" in self.raw else [""] * self.rows
         if len(raw_text) != self.rows:
             raise self._unequal("raw_text", len(raw_text))
-        return Segments(ids, raw_text, features, labels)
+        return Segments(ids, raw_text, features, labels, self._unimodal())
 
     def _strings(self, key: str) -> list[str]:
         values = self.raw.pop(key)
         flat = isinstance(values, list | tuple) or getattr(values, "ndim", 0) == 1
         if not flat:
             raise DataError(
-                f"{self.place}: `{key}` must list strings. Received: {_describe(values)}."
+                f"{self.place}: `{key}` must list strings. Received: {describe(values)}."
             )
         strings = [value.decode() if isinstance(value, bytes) else value for value in values]
         if not all(isinstance(value, str) for value in strings):
@@ -155,7 +181,7 @@ class _Reader:
         if mask is None or array.min() < 0 or mask.max() > 1:
             raise DataError(
                 f"{self.place}: `{TEXT_BERT}` must be (N, 3, steps): token ids >= 0, mask of 0 and "
-                f"1, segments. Received: {_describe(array)}, values {array.min()}..{array.max()}."
+                f"1, segments. Received: {describe(array)}, values {array.min()}..{array.max()}."
             )
         return array
 
@@ -164,7 +190,7 @@ class _Reader:
         if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds or array.ndim != 3:
             raise DataError(
                 f"{self.place}: `{key}` must be one numeric array {form}. "
-                f"Received: {_describe(array)}. Pad sequences to one length and stack them."
+                f"Received: {describe(array)}. Pad sequences to one length and stack them."
             )
         if len(array) != self.rows:
             raise self._unequal(key, len(array))
@@ -179,6 +205,14 @@ class _Reader:
             f"{self.place}: `regression_labels` or `classification_labels` must be there. "
             f"Received: {sorted(map(str, self.raw))}."
         )
+
+    def _unimodal(self) -> dict[str, np.ndarray]:
+        keys = {name: f"regression_labels_{letter}" for name, letter in UNIMODAL.items()}
+        return {
+            name: self._finite(key, self._column(key))
+            for name, key in keys.items()
+            if self.raw.get(key) is not None
+        }
 
     def _lengths(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         words = features["text"].shape[1]
@@ -204,13 +238,13 @@ class _Reader:
         if isinstance(values, list | tuple):
             if not all(isinstance(value, int | float | np.number) for value in values):
                 raise DataError(f"{self.place}: `{key}` must hold one number a segment. "
-                                f"Received: {_describe(values)}.")  # fmt: skip
+                                f"Received: {describe(values)}.")  # fmt: skip
             values = np.array(values, dtype=np.float64)
         if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
         if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "fiu":
             raise DataError(f"{self.place}: `{key}` must hold one number a segment, shape (N,). "
-                            f"Received: {_describe(values)}.")  # fmt: skip
+                            f"Received: {describe(values)}.")  # fmt: skip
         if len(values) != self.rows:
             raise self._unequal(key, len(values))
         return np.asarray(values)
@@ -271,12 +305,17 @@ def _check_same_shapes(name: str, splits: Mapping[str, Segments]) -> None:
             raise DataError(
                 f"{name}: `{key}` must have one shape in all splits. Received: {shapes}."
             )
+    alone = {split: sorted(segments.unimodal) for split, segments in splits.items()}
+    if len(set(map(tuple, alone.values()))) > 1:
+        raise DataError(
+            f"{name}: labels of single modalities must be in all splits. Received: {alone}."
+        )
     kinds = {split: segments.labels.dtype.name for split, segments in splits.items()}
     if len(set(kinds.values())) > 1:
         raise DataError(f"{name}: labels must be of one kind in all splits. Received: {kinds}.")
 
 
-def _check_disjoint(name: str, splits: Mapping[str, Segments]) -> None:
+def check_disjoint(name: str, splits: Mapping[str, Segments]) -> None:
     """Segments of one video in two splits leak: a warning, some corpora are published so."""
     videos = {
         split: {segment.rpartition("$_$")[0] or segment for segment in segments.ids}
@@ -292,7 +331,7 @@ def _check_disjoint(name: str, splits: Mapping[str, Segments]) -> None:
             )
 
 
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"array {value.shape} of {value.dtype}"
     if isinstance(value, Mapping):

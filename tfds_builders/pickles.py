@@ -17,6 +17,11 @@ from typing import Any
 
 import numpy as np
 
+# What a damaged stream makes the unpickler, or numpy at its call, raise. Anything else (a broken
+# disk, an error of ours) passes as it is.
+_DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError,
+           OverflowError, MemoryError, RecursionError)  # fmt: skip
+
 _DTYPE = re.compile(r"[<>|=]?(b1|i[1248]|u[1248]|f[248]|[SU]\d{1,9}|O8?)")
 
 
@@ -46,7 +51,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             return _PlainUnpickler(file, encoding="latin1").load()
         except DataError as error:
             raise DataError(f"{path.name}: {error}") from None
-        except Exception as error:  # a damaged stream can make the unpickler raise anything
+        except _DAMAGE as error:
             raise DataError(
                 f"{path.name} must be a whole pickle file. "
                 f"Reading it failed with {type(error).__name__}: {error}. "

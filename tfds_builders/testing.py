@@ -1,16 +1,16 @@
-"""Small made-up files in MMSA's schema, for tests.
+"""Small made-up files in the forms that the builders read, for tests.
 
 `python -m tfds_builders.testing` writes anew the dummy data of `cmu_mosi`.
 """
 
 import pathlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .mmsa import MODALITIES, SPLITS
+from .mmsa import MODALITIES, SPLITS, UNIMODAL
 
 SHAPES = {"text": (6, 4), "audio": (9, 3), "vision": (7, 2)}
 SIZES = {"train": 4, "valid": 2, "test": 3}
@@ -21,6 +21,8 @@ def mmsa_content(
     sizes: Mapping[str, int] = SIZES,
     dtype: str = "float32",
     seed: int = 0,
+    bound: float = 3,
+    unimodal: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Random content of an MMSA feature file.
 
@@ -29,12 +31,20 @@ def mmsa_content(
         sizes: Segments a split.
         dtype: Of the features.
         seed: Int.
+        bound: Labels lie in -bound .. bound.
+        unimodal: Whether there are labels of each modality, as in CH-SIMS.
 
     Returns:
         Dict of splits, each a dict of arrays and lists; sequences are zero past their length.
     """
     rng = np.random.default_rng(seed)
-    return {split: _split(rng, split, sizes[split], shapes, dtype) for split in SPLITS}
+    content = {split: _split(rng, split, sizes[split], shapes, dtype) for split in SPLITS}
+    for split in content.values():
+        split["regression_labels"] *= np.float32(bound / 3)
+        for key in UNIMODAL.values() if unimodal else ():
+            labels = rng.uniform(-bound, bound, len(split["id"])).astype("float32")
+            split[f"regression_labels_{key}"] = labels
+    return content
 
 
 def _split(
@@ -68,6 +78,98 @@ def write(path: pathlib.Path, content: Any) -> pathlib.Path:
     with path.open("wb") as file:
         pickle.dump(content, file, protocol=4)
     return path
+
+
+def write_lists(folder: pathlib.Path, style: str = "misa", seed: int = 0) -> dict[str, list[Any]]:
+    """`train.pkl`, `dev.pkl`, `test.pkl` of MISA or MMIM, with `embeddings.npy` or `vocab.txt`.
+
+    Returns:
+        File name -> content.
+    """
+    rng = np.random.default_rng(seed)
+    written = {}
+    for name, size in zip(("train.pkl", "dev.pkl", "test.pkl"), SIZES.values(), strict=True):
+        rows: list[Any] = []
+        for row in range(size):
+            words = ["good", "bad", "unheard"][: rng.integers(1, 4)]
+            lengths = (len(words), len(words)) if style == "misa" else rng.integers(1, 6, 2)
+            vision = rng.normal(size=(lengths[0], 4)).astype("float32")
+            audio = rng.normal(size=(lengths[1], 3)).astype("float32")
+            label = np.array([[rng.uniform(-3, 3)]], dtype="float32")
+            if style == "misa":
+                parts: tuple[Any, ...] = (np.arange(len(words)), vision, audio, words)
+            else:  # padded in front
+                padded = [np.pad(a, ((6 - len(a), 0), (0, 0))) for a in (vision, audio)]
+                parts = ([], *padded, words, int(lengths[0]), int(lengths[1]))
+            rows.append((parts, label, f"{name[:-4]}{row // 2}[{row}]"))
+        write(folder / name, rows)
+        written[name] = rows
+    if style == "misa":
+        np.save(folder / "embeddings.npy", rng.normal(size=(5, 7)))
+    else:
+        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "[MASK]"]
+        (folder / "vocab.txt").write_text("\n".join(pieces))
+    return written
+
+
+def write_csd(folder: pathlib.Path, videos: Sequence[str], segments: int = 2) -> None:
+    """Four files of the CMU-MultimodalSDK: a word a second, segments of three words."""
+    import h5py
+
+    rng = np.random.default_rng(0)
+    seconds = 3 * segments
+    rates = {
+        "CMU_MOSI_TimestampedWordVectors": (1, 5),
+        "CMU_MOSI_COVAREP": (10, 3),
+        "CMU_MOSI_Visual_Facet_42": (4, 2),
+    }
+    for name, (rate, columns) in rates.items():
+        with h5py.File(folder / f"{name}.csd", "w") as file:
+            for video in videos:
+                edges = np.arange(seconds * rate + 1) / rate
+                group = file.create_group(f"sequence/data/{video}")
+                group["intervals"] = np.column_stack([edges[:-1], edges[1:]])
+                group["features"] = rng.normal(size=(seconds * rate, columns)).astype("float32")
+            file.create_group("sequence/metadata")
+    with h5py.File(folder / "CMU_MOSI_Opinion_Labels.csd", "w") as file:
+        for video in videos:
+            group = file.create_group(f"labels/data/{video}")
+            starts = np.arange(segments) * 3.0
+            group["intervals"] = np.column_stack([starts, starts + 3])
+            group["features"] = rng.uniform(-3, 3, (segments, 1))
+
+
+def write_iemocap(
+    folder: pathlib.Path, columns: Mapping[str, int], folds: Sequence[int] = (1,), seed: int = 0
+) -> dict[str, dict[str, np.ndarray]]:
+    """MMIN's layout with `SIZES` utterances a split.
+
+    Returns:
+        Modality -> utterance -> features.
+    """
+    import h5py
+
+    rng = np.random.default_rng(seed)
+    names = [f"Ses01F_impro01_F{row:03d}" for row in range(sum(SIZES.values()))]
+    places = {"audio": "A/comparE.h5", "vision": "V/denseface.h5", "text": "L/bert_large.h5"}
+    made: dict[str, dict[str, np.ndarray]] = {}
+    for modality, place in places.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(folder / place, "w") as file:
+            made[modality] = {}
+            for name in names:
+                rows = rng.normal(2, 3, (rng.integers(1, 9), columns[modality])).astype("float32")
+                made[modality][name] = rows
+                file[name] = rows
+    for fold in folds:
+        start = folder / "target" / str(fold)
+        start.mkdir(parents=True, exist_ok=True)
+        rest = list(names)
+        for split, size in zip(("trn", "val", "tst"), SIZES.values(), strict=True):
+            now, rest = rest[:size], rest[size:]
+            np.save(start / f"{split}_int2name.npy", np.array(now, dtype="S").reshape(-1, 1))
+            np.save(start / f"{split}_label.npy", np.eye(4)[np.arange(size) % 4])
+    return made
 
 
 if __name__ == "__main__":

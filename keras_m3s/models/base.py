@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 PREDICTION = "prediction"
 
@@ -105,7 +106,16 @@ class BaseModel(keras.Model):
 
     @classmethod
     def data_arguments(cls, labels: Any) -> dict[str, Any]:
-        """Constructor arguments that follow from the training labels `(examples,)`."""
+        """Constructor arguments that follow from the training labels `(examples,)`.
+
+        Raises:
+            ValueError: Labels are classes, and the model predicts a score.
+        """
+        if np.issubdtype(np.asarray(labels).dtype, np.integer):
+            raise ValueError(
+                f"{cls.__name__} predicts a score: labels must be floats. Received: dtype "
+                f"{np.asarray(labels).dtype}. For classes, as in IEMOCAP, take MMIN or MISA."
+            )
         return {}
 
     def task_metrics(self) -> list[keras.metrics.Metric]:

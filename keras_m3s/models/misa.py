@@ -13,10 +13,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_m3s import losses
 from keras_m3s.layers import EPSILON, Dropout, GradientReversal, Linear, TransformerEncoderLayer
+from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models import torch_weights as published
 from keras_m3s.models.base import PREDICTION, BaseModel
@@ -259,6 +261,19 @@ class MISA(BaseModel):
             "similarity": self.sim_weight,
             "reconstruction": self.recon_weight,
         }
+
+    @classmethod
+    def data_arguments(cls, labels: Any) -> dict[str, Any]:
+        """The number of classes, for labels that are ints."""
+        labels = np.asarray(labels)
+        if not np.issubdtype(labels.dtype, np.integer):
+            return {}
+        return {"outputs": int(labels.max()) + 1}
+
+    def task_metrics(self) -> list[keras.metrics.Metric]:
+        if self.outputs_size > 1:
+            return [UnweightedAverageRecall(self.outputs_size)]
+        return super().task_metrics()
 
     def published_optimizer(self, learning_rate: float | None = None) -> keras.optimizers.Optimizer:
         """Adam, 1e-4 unless given, each entry of the gradient clipped to [-1, 1]."""

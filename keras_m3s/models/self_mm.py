@@ -336,9 +336,10 @@ class SelfMM(BaseModel):
     @classmethod
     def data_arguments(cls, labels: Any) -> dict[str, Any]:
         """`train_size`, and `label_bound`: the scale that labels fill, as published 1 or 3."""
+        arguments = super().data_arguments(labels)
         labels = np.asarray(labels)
         bound = max(1.0, float(np.ceil(np.abs(labels).max())))
-        return {"train_size": len(labels), "label_bound": bound}
+        return {**arguments, "train_size": len(labels), "label_bound": bound}
 
     def parameter_groups(self, preset: str = "sims") -> dict[str, dict[str, float]]:
         """Published `learning_rate` and `weight_decay` by pattern of variable paths.

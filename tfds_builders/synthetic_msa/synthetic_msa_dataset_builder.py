@@ -2,9 +2,11 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets.public_api as tfds
 
 from ..features import spec
@@ -12,6 +14,8 @@ from .generate import SPLITS, Recipe, segment
 
 MOSI_SIZES = {"train": 1284, "valid": 229, "test": 686}
 VIDEOS = {"train": 52, "valid": 10, "test": 31}
+TINY_SHAPES = {"text": (8, 6), "audio": (12, 3), "vision": (10, 4)}
+TINY_SIZES = {"train": 24, "valid": 8, "test": 9}
 
 
 @dataclasses.dataclass(eq=False)
@@ -41,17 +45,72 @@ class SyntheticMsa(tfds.core.GeneratorBasedBuilder):
         SyntheticConfig(
             name="tiny",
             description="For tests.",
+            recipe=Recipe(TINY_SHAPES, TINY_SIZES),
+        ),
+        SyntheticConfig(
+            name="mosi_aligned",
+            description="As `mosi`, the three sequences of a segment of one length.",
             recipe=Recipe(
-                {"text": (8, 6), "audio": (12, 3), "vision": (10, 4)},
-                {"train": 24, "valid": 8, "test": 9},
+                {"text": (50, 64), "audio": (50, 5), "vision": (50, 20)}, MOSI_SIZES, aligned=True
             ),
+        ),
+        SyntheticConfig(
+            name="iemocap",
+            description="Four classes, utterances of a fold of IEMOCAP, narrower features.",
+            recipe=Recipe(
+                {"text": (22, 64), "audio": (60, 26), "vision": (50, 34)},
+                {"train": 4446, "valid": 557, "test": 528},
+                classes=4,
+            ),
+        ),
+        SyntheticConfig(
+            name="tiny_classes",
+            description="For tests.",
+            recipe=Recipe(TINY_SHAPES, TINY_SIZES, classes=4),
         ),
     ]
     DEFAULT_BUILDER_CONFIG_NAME = "mosi"
 
+    @classmethod
+    def config_named(cls, name: str) -> SyntheticConfig:
+        """The config of a name that is a recipe, such as `train=500,text=30x16,classes=4`.
+
+        Args:
+            name: What differs from `mosi`, separated by commas: `train`, `valid`, `test`, `seed`,
+                `classes` as numbers, `text`, `audio`, `vision` as `{steps}x{dim}`, and `aligned`.
+
+        Raises:
+            ValueError: the name is no recipe.
+        """
+        usual = cls.builder_configs[cls.DEFAULT_BUILDER_CONFIG_NAME].recipe
+        numbers = {**usual.sizes, "seed": usual.seed, "classes": usual.classes}
+        shapes, aligned = dict(usual.shapes), False
+        for part in name.split(","):
+            key, _, value = part.partition("=")
+            if key in numbers and re.fullmatch(r"\d{1,9}", value):
+                numbers[key] = int(value)
+            elif key in shapes and re.fullmatch(r"\d{1,6}x\d{1,6}", value):
+                steps, _, dim = value.partition("x")
+                shapes[key] = int(steps), int(dim)
+            elif part == "aligned":
+                aligned = True
+            else:
+                raise ValueError(
+                    "`config` of synthetic_msa must be one of "
+                    f"{sorted(cls.builder_configs)}, or a recipe such as "
+                    f"'train=500,text=30x16,classes=4,aligned'. Received: {part!r} in {name!r}."
+                )
+        sizes = {split: numbers.pop(split) for split in SPLITS}
+        recipe = Recipe(shapes, sizes, aligned=aligned, **numbers)
+        return SyntheticConfig(name=name, description="Of sizes asked for.", recipe=recipe)
+
     def _info(self) -> Any:
+        recipe = self.builder_config.recipe
+        label: Any = np.float32
+        if recipe.classes:
+            label = tfds.features.ClassLabel(num_classes=recipe.classes)
         return self.dataset_info_from_configs(
-            features=spec(self.builder_config.recipe.shapes, with_text_bert=False),
+            features=spec(recipe.shapes, with_text_bert=False, label=label),
             disable_shuffling=True,
         )
 
@@ -62,7 +121,7 @@ class SyntheticMsa(tfds.core.GeneratorBasedBuilder):
         recipe = self.builder_config.recipe
         size = recipe.sizes[split]
         for row in range(size):
-            video = row * VIDEOS[split] // size
+            video = row * min(VIDEOS[split], size) // size
             made = segment(recipe, split, row)
             lengths = {f"{name}_length": length for name, length in made.lengths.items()}
             example = {

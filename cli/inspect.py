@@ -1,0 +1,34 @@
+"""`keras-m3s inspect`: what a file holds, what is wrong with it, what reads it."""
+
+import pathlib
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=click.Path(path_type=pathlib.Path))
+def inspect(path: pathlib.Path) -> None:
+    """Print what FILE (or a folder) holds, what is wrong with it, and which data set reads it.
+
+    No code in the file is run. Ends with status 1 where something is wrong.
+
+    \b
+    Example:
+      keras-m3s inspect ~/data/mosi/unaligned_50.pkl
+    """
+    from keras_m3s import data
+
+    found = data.inspect(path)
+    click.echo(f"{path.name}: {found.kind}")
+    for line in found.holds:
+        click.echo(f"  {line}")
+    click.echo("\nWrong:" if found.problems else "\nNothing wrong was found.")
+    for line in found.problems:
+        click.echo(f"  - {line}")
+    for line in found.notes:
+        click.echo(f"  note: {line}")
+    if found.reader:
+        click.echo(f"\nRead it with:\n  {found.reader}")
+    if found.problems:
+        sys.exit(1)

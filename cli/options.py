@@ -1,0 +1,33 @@
+"""Options and loading that several commands share."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say where data is."""
+    for option in (
+        click.option("--config", help="Which form of the data set, as its README names it."),
+        click.option(
+            "--manual-dir",
+            type=click.Path(path_type=pathlib.Path, file_okay=False),
+            help="Folder with the files that you brought yourself.",
+        ),
+        click.option(
+            "--data-dir",
+            type=click.Path(path_type=pathlib.Path, file_okay=False),
+            help="Folder of prepared data sets.  [default: TFDS_DATA_DIR or ~/tensorflow_datasets]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def load_splits(dataset: str, **where: Any) -> Any:
+    """All splits of a data set, in memory."""
+    from keras_m3s import data
+
+    return data.load(dataset, **where)

@@ -1,0 +1,45 @@
+"""`keras-m3s prepare`: files to a TFDS data set, one of ours or one of the user's own."""
+
+import pathlib
+from typing import Any
+
+import click
+
+from keras_m3s.cli.options import data_options, load_splits
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@click.option("--from", "source", type=click.Path(path_type=pathlib.Path), help="Own data: a .pkl or .npz in MMSA's schema, or a folder of .npy with label.csv.")  # fmt: skip
+@click.option("--name", help="What to call own data; then `--dataset NAME` everywhere.")
+@data_options
+def prepare(
+    dataset: str | None, source: pathlib.Path | None, name: str | None, **where: Any
+) -> None:
+    """Turn DATASET's files, or your own, into a TFDS data set that every command takes by name.
+
+    \b
+    Example:
+      keras-m3s prepare cmu_mosi --manual-dir ~/data/mosi
+      keras-m3s prepare --from my.pkl --name mine
+      keras-m3s train --dataset mine
+    """
+    if (dataset is None) == (source is None) or (source is None) != (name is None):
+        raise click.UsageError(
+            "Give either DATASET, or --from FILE --name NAME for data of your own."
+        )
+    if source is not None and name is not None:
+        from keras_m3s import data
+
+        if where.pop("config") or where.pop("manual_dir"):
+            raise click.UsageError("Own data takes neither --config nor --manual-dir.")
+        data.prepare_own(name, source, where["data_dir"])
+        dataset, where = name, {"data_dir": where["data_dir"]}
+    assert dataset is not None
+    for split_name, split in load_splits(dataset, **where).items():
+        shapes = ", ".join(
+            f"{key} {'x'.join(map(str, array.shape[1:]))}"
+            for key, array in split.features.items()
+            if array.ndim > 1
+        )
+        click.echo(f"{split_name:<12}{len(split):>6} examples   {shapes}")

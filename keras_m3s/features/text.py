@@ -1,0 +1,53 @@
+"""Text by a BERT of keras-hub: the states of the last layer, and the tokens they stand for."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_m3s.features.clips import Clip
+
+
+class BertText:
+    """States of a BERT's last layer, [CLS] and [SEP] among them.
+
+    Args:
+        preset: Name of a keras-hub preset (fetched once, by keras-hub), or a local folder of one.
+        steps: Longer texts are cut; 50 as MMSA has it.
+
+    Raises:
+        ImportError: keras-hub is not installed.
+        ValueError: the BERT has fewer positions.
+    """
+
+    def __init__(self, preset: str, steps: int = 50) -> None:
+        try:
+            import keras_hub
+        except ImportError as error:
+            raise ImportError(
+                "Text features need keras-hub: pip install 'keras-m3s[features]'."
+            ) from error
+        self.name = f"{preset}, last layer, {steps} tokens"
+        self.steps = steps
+        tokenizer = keras_hub.models.BertTokenizer.from_preset(preset)
+        self._pack: Any = keras_hub.models.BertTextClassifierPreprocessor(
+            tokenizer, sequence_length=steps
+        )
+        self._backbone: Any = keras_hub.models.BertBackbone.from_preset(preset)
+        if steps > self._backbone.max_sequence_length:
+            raise ValueError(
+                f"`steps` must be at most {self._backbone.max_sequence_length}, the positions that "
+                f"{preset} knows. Received: {steps}."
+            )
+
+    def tokens(self, clip: Clip) -> np.ndarray:
+        """Int32 `(3, steps)`: ids, mask, segments, as MMSA's `text_bert`."""
+        packed = self._pack(np.array([clip.text]))
+        rows = (packed["token_ids"], packed["padding_mask"], packed["segment_ids"])
+        return np.concatenate([np.asarray(row) for row in rows]).astype(np.int32)
+
+    def __call__(self, clip: Clip) -> np.ndarray:
+        """Float32 `(tokens, dim)`, without padding."""
+        ids, mask, segments = self.tokens(clip)[:, None]
+        inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": segments}
+        states = self._backbone.predict_on_batch(inputs)["sequence_output"]
+        return np.asarray(states[0, : mask.sum()], dtype=np.float32)

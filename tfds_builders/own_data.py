@@ -1,0 +1,140 @@
+"""Anybody's own data as a TFDS data set with a name of its own.
+
+Read back, it needs no code of ours: TFDS keeps what its features are beside the data.
+"""
+
+import pathlib
+import re
+import types
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets.public_api as tfds
+
+from . import files, mmsa, npy_folder
+from .features import describe, examples, spec
+from .pickles import DataError
+
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+class OwnData(
+    tfds.core.GeneratorBasedBuilder,
+    skip_registration=True,  # type: ignore[call-arg]
+):
+    """Segments that a user brought; subclasses have the name.
+
+    Args:
+        splits: What to write.
+        source: The file or folder it was read from.
+        digest: Its SHA-256.
+    """
+
+    pkg_dir_path = pathlib.Path(__file__).parent
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "As it was brought."}
+
+    def __init__(
+        self, *, splits: Mapping[str, mmsa.Segments], source: Any, digest: str, **kwargs: Any
+    ) -> None:
+        self.segments, self.brought, self.digest = splits, pathlib.Path(source), digest
+        super().__init__(**kwargs)
+
+    def _info(self) -> Any:
+        first = self.segments["train"]
+        ragged = describe(self.segments).get("steps", {})
+        shapes = {}
+        for name in mmsa.MODALITIES:
+            steps, dim = first.features[name][0].shape
+            shapes[name] = (None if name in ragged else steps, dim)
+        label: Any = np.float32
+        if first.labels.dtype == np.int32:
+            classes = max(int(one.labels.max()) for one in self.segments.values()) + 1
+            label = tfds.features.ClassLabel(num_classes=classes)
+        features = spec(
+            shapes,
+            with_text_bert=False,
+            label=label,
+            unimodal=tuple(first.unimodal),
+            tokens=first.features[mmsa.TEXT_BERT].shape[2]
+            if mmsa.TEXT_BERT in first.features
+            else None,
+        )
+        metadata = tfds.core.MetadataDict(describe(self.segments))
+        metadata["source"] = {"name": self.brought.name, "sha256": self.digest}
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=f"Own data, from {self.brought.name}.",
+            features=features,
+            metadata=metadata,
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        return {split: self._generate_examples(one) for split, one in self.segments.items()}
+
+    def _generate_examples(self, segments: mmsa.Segments) -> Any:
+        yield from examples(segments, with_text_bert=mmsa.TEXT_BERT in segments.features)
+        for rows in segments.features.values():
+            if isinstance(rows, npy_folder.Rows) and rows.repairs.counts:
+                warnings.warn(
+                    f"{self.brought.name}: {rows.repairs.text()} were -inf and became 0.",
+                    stacklevel=2,
+                )
+                rows.repairs.counts.clear()
+
+
+def check_name(name: str, taken: Any) -> None:
+    """A name must be usable as TFDS's, and free.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not NAME.fullmatch(name) or name in taken:
+        raise ValueError(
+            "`name` must be lower case letters, digits and single underscores, a letter first, and "
+            f"none of {sorted(taken)}. Received: {name!r}."
+        )
+
+
+def sources(source: Any) -> list[pathlib.Path]:
+    """The files that `builder` reads.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        DataError: it is no file of a kind that can be read.
+    """
+    source = pathlib.Path(source)
+    if source.is_dir():
+        return npy_folder.sources(source)
+    if not source.is_file():
+        raise FileNotFoundError(f"`--from` must be a file or a folder. Received: {source}")
+    if source.suffix not in (".pkl", ".pickle", ".npz"):
+        raise DataError(
+            "Own data must be a .pkl or .npz in MMSA's schema, or a folder of .npy with label.csv. "
+            f"Received: {source.name}. `keras-m3s inspect {source.name}` says what it is."
+        )
+    return [source]
+
+
+def builder(name: str, source: Any, data_dir: str | None) -> Any:
+    """A builder of own data, to be prepared; all but the folder's features has been read.
+
+    Args:
+        name: As `check_name` wants it.
+        source: A .pkl or .npz in MMSA's schema, or a folder as in `npy_folder`.
+        data_dir: Where TFDS keeps prepared data sets.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        DataError: the file breaks its schema.
+    """
+    digest = files.digest(sources(source))
+    folder = pathlib.Path(source).is_dir()
+    splits = npy_folder.read(source) if folder else mmsa.read(source)
+    title = "".join(part.capitalize() for part in name.split("_"))
+    options = {"skip_registration": True}
+    cls = types.new_class(title, (OwnData,), options, lambda body: body.update(name=name))
+    return cls(splits=splits, source=source, digest=digest, data_dir=data_dir)
