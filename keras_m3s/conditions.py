@@ -9,14 +9,11 @@ import numpy as np
 
 from keras_m3s.data import Split
 from keras_m3s.modalities import INDEX, MODALITIES
+from keras_m3s.patterns import MMIN_CONDITIONS
 
-CONDITIONS: dict[str, tuple[int, int, int]] = {
-    "azz": (1, 0, 0),
-    "zvz": (0, 1, 0),
-    "zzl": (0, 0, 1),
-    "avz": (1, 1, 0),
-    "azl": (1, 0, 1),
-    "zvl": (0, 1, 1),
+CONDITIONS: dict[str, tuple[int, ...]] = {
+    name: tuple(int(modality not in missing) for modality in MODALITIES)
+    for name, missing in MMIN_CONDITIONS.items()
 }
 """Which modalities are there, in the order of `MODALITIES`."""
 

@@ -20,10 +20,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Each part imports only from those above it, or beside it.
 LAYERS = (
     ("modalities", "tfds_builders"),
+    ("patterns",),
     ("data",),
     ("stream", "conditions", "features"),
     ("batches",),
-    ("patterns",),
     ("missing",),
     ("losses", "layers", "recurrent", "text", "optimizers", "metrics"),
     ("models",),
