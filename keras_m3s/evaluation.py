@@ -11,6 +11,7 @@ from keras_m3s.experiment import Experiment
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics
 from keras_m3s.runs import RunDirectory
+from keras_m3s.selection import looks_at_test
 from keras_m3s.training import fixed_batches, train, transform
 
 TEST_STREAM = 0
@@ -28,11 +29,14 @@ def predict(model: WithMissing, experiment: Experiment, split: Split) -> np.ndar
     Returns:
         Float array `(examples, outputs)`: scores, or logits of classes.
     """
-    tester = WithMissing(
-        model.model, transform(experiment.test_missing_rate, experiment.site), experiment.site
-    )
     batches = fixed_batches(experiment, split, TEST_STREAM)
-    return np.asarray(tester.predict(batches, verbose=0), "float64")
+    return np.asarray(tester(model, experiment).predict(batches, verbose=0), "float64")
+
+
+def tester(model: WithMissing, experiment: Experiment) -> WithMissing:
+    """The base model behind holes at the experiment's test missing rate."""
+    missing = transform(experiment.test_missing_rate, experiment.site, pattern=experiment.pattern)
+    return WithMissing(model.model, missing, experiment.site)
 
 
 def score(dataset: str, split: Split, predictions: np.ndarray) -> dict[str, float]:
@@ -70,11 +74,47 @@ def _rows(split: Split, predictions: np.ndarray) -> list[Mapping[str, Any]]:
     ]
 
 
+class Follow(keras.callbacks.Callback):
+    """Adds to each epoch's log the loss and the metrics of a split on its fixed holes.
+
+    They are for curves. Nothing of the training reads them, unless the experiment's `select` asks
+    for what the published scripts did.
+
+    Args:
+        experiment: What is trained.
+        split: Data to follow; its name comes before each value's.
+    """
+
+    def __init__(self, experiment: Experiment, split: Split) -> None:
+        super().__init__()
+        self.experiment, self.split = experiment, split
+        self._tester: WithMissing | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._tester = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is None:
+            return
+        if self._tester is None:
+            self._tester = tester(self.model, self.experiment)
+        batches = fixed_batches(self.experiment, self.split, TEST_STREAM)
+        predictions = np.asarray(self._tester.predict(batches, verbose=0))
+        values = score(self.experiment.dataset, self.split, predictions.astype("float64"))
+        truth = self.split.labels
+        truth = truth[:, None] if truth.dtype.kind == "f" else truth
+        loss = self.model.model.compute_loss(None, truth, predictions, training=False)
+        values["loss"] = float(keras.ops.convert_to_numpy(loss))
+        logs.update({f"{self.split.name}_{name}": value for name, value in values.items()})
+
+
 def run_experiment(
     experiment: Experiment,
     run: RunDirectory,
     splits: Mapping[str, Split],
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    follow: bool = False,
+    wait: bool = False,
 ) -> dict[str, float]:
     """Trains and tests an experiment, unless that has been done already.
 
@@ -83,18 +123,32 @@ def run_experiment(
         run: Its directory.
         splits: `train`, `valid` and `test`.
         callbacks: As for `keras_m3s.training.train`.
+        follow: Whether each epoch's row of the history gets test values too, for curves.
+        wait: Whether to wait for another process that is at this run.
 
     Returns:
         The test metrics.
+
+    Raises:
+        RunBusyError: If another process is at it, without `wait`.
     """
-    run.start(experiment)
     if not run.complete:
-        evaluate(train(experiment, run, splits, callbacks), run, splits["test"])
+        with run.locked(wait):
+            if not run.complete:
+                run.start(experiment)
+                follow = follow or looks_at_test(experiment.model, experiment.select)
+                observers = [Follow(experiment, splits["test"])] if follow else []
+                trained = train(experiment, run, splits, callbacks, observers)
+                evaluate(trained, run, splits["test"])
+    run.start(experiment)
     return run.read_json("metrics.json")
 
 
 def retest(
-    run: RunDirectory, split: Split, missing_rate: tuple[float, float] | None = None
+    run: RunDirectory,
+    split: Split,
+    missing_rate: tuple[float, float] | None = None,
+    pattern: str | None = None,
 ) -> dict[str, float]:
     """Tests a trained run's best model again, leaving its directory as it is.
 
@@ -102,6 +156,7 @@ def retest(
         run: A run that has been trained.
         split: Test data.
         missing_rate: `(low, high)`; `None` for the run's own test rate.
+        pattern: Shape of the holes; `None` for the run's own.
     """
     experiment = run.experiment()
     if not run.best.is_file():
@@ -111,5 +166,20 @@ def retest(
         )
     if missing_rate:
         experiment = experiment.replace(test_missing_rate=tuple(missing_rate))
+    if pattern:
+        experiment = experiment.replace(pattern=pattern)
     predictions = predict(keras.saving.load_model(run.best), experiment, split)
     return score(experiment.dataset, split, predictions)
+
+
+def run_retest(
+    run: RunDirectory, split: Split, missing_rate: tuple[float, float], pattern: str = "span"
+) -> dict[str, float]:
+    """As `retest`, with the outcome kept in the run's `retests/`, unless it is there already."""
+    low, high = missing_rate
+    name = f"retests/{low:.2f}-{high:.2f}-{pattern}.json"
+    if not (run.path / name).is_file():
+        metrics = retest(run, split, missing_rate, pattern)
+        values = {"missing_rate": [low, high], "pattern": pattern, "metrics": metrics}
+        run.write_json(name, values)
+    return dict(run.read_json(name)["metrics"])

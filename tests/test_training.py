@@ -29,7 +29,7 @@ def test_a_run_leaves_all_its_files(splits, tmp_path):
     metrics = evaluation.run_experiment(experiment(), run, splits)
     assert {p.name for p in run.path.iterdir()} == {
         "experiment.json", "environment.json", "history.csv", "best.keras", "last-0003.keras",
-        "predictions.csv", "metrics.json",
+        "predictions.csv", "metrics.json", "timing.json", "run.lock",
     }  # fmt: skip
     assert run.experiment() == experiment()
     assert [row["epoch"] for row in run.read_history()] == [1, 2, 3]

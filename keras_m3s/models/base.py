@@ -103,6 +103,10 @@ class BaseModel(keras.Model):
         """
         return []
 
+    def first_stage(self) -> "BaseModel | None":
+        """A model to train on complete input before this one, then for `load_teacher`, or `None`."""
+        return None
+
     @classmethod
     def data_arguments(cls, labels: Any) -> dict[str, Any]:
         """Constructor arguments that follow from the training labels `(examples,)`."""
