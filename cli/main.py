@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from keras_m3s.cli.reproduce import reproduce
 from keras_m3s.experiment import METHODS, MODELS, SITES
 
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -201,6 +202,9 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     }
     experiments = [Experiment.of("synthetic_msa", "misa", method, **settings) for method in METHODS]
     run_and_print(experiments, load_splits("synthetic_msa", data_dir=data_dir), runs_dir)
+
+
+main.add_command(reproduce)
 
 
 if __name__ == "__main__":

@@ -175,11 +175,11 @@ def retest(
 def run_retest(
     run: RunDirectory, split: Split, missing_rate: tuple[float, float], pattern: str = "span"
 ) -> dict[str, float]:
-    """As `retest`, with the outcome kept in the run's `retests/`, unless it is there already."""
-    low, high = missing_rate
-    name = f"retests/{low:.2f}-{high:.2f}-{pattern}.json"
-    if not (run.path / name).is_file():
+    """As `retest`, with the outcome kept in the run's directory, unless it is there already."""
+    file = run.retest_file(missing_rate, pattern)
+    if not file.is_file():
         metrics = retest(run, split, missing_rate, pattern)
-        values = {"missing_rate": [low, high], "pattern": pattern, "metrics": metrics}
-        run.write_json(name, values)
-    return dict(run.read_json(name)["metrics"])
+        rate = list(missing_rate)
+        values = {"test_missing_rate": rate, "pattern": pattern, "metrics": metrics}
+        run.write_json(file.name, values)
+    return dict(run.read_json(file.name)["metrics"])

@@ -24,7 +24,9 @@ schedules of the learning rate, MMIM's stage 0.
 
 MODELS: tuple[str, ...] = ("misa", "mmim", "self_mm", "mmin")
 SITES: tuple[str, ...] = ("raw", "encoded")
-PATTERNS: tuple[str, ...] = ("span",)
+PATTERNS: tuple[str, ...] = ("span", "frames", "modality")
+"""One hole a sequence, independent frames, whole modalities: see `keras_m3s.missing`."""
+
 SELECTIONS: tuple[str, ...] = ("validation", "paper")
 """What chooses the epoch that is tested, see `keras_m3s.selection`."""
 

@@ -9,8 +9,8 @@ last-0012.keras    the model, optimizer, seeds and memories after an epoch, to g
 timing.json        seconds of training, and epochs, up to the newest of them
 predictions.csv    id, truth, prediction on the test data
 metrics.json       test metrics; there once the run is complete
-retests/           the same model at other missing rates: 0.60-0.80-span.json holds `missing_rate`,
-                   `pattern` and `metrics`
+retest-*.json      the same model under other holes: `test_missing_rate`, `pattern`, `metrics`
+error.json         why a run of a study failed; gone when it succeeds
 run.lock           held by the process that is at it
 """
 
@@ -71,6 +71,11 @@ class RunDirectory:
         """Epochs done and file of each checkpoint, the newest first."""
         found = sorted(self.path.glob("last-*.keras"), reverse=True)
         return [(int(path.stem.removeprefix("last-")), path) for path in found]
+
+    def retest_file(self, missing_rate: tuple[float, float], pattern: str) -> pathlib.Path:
+        """Where the test metrics of other holes are kept."""
+        low, high = missing_rate
+        return self.path / f"retest-{low:.2f}-{high:.2f}-{pattern}.json"
 
     @property
     def seconds(self) -> float:
@@ -168,16 +173,15 @@ class RunDirectory:
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[pathlib.Path]:
         """A temporary path that becomes `name` if all goes well, and is gone if not."""
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        suffix = "".join(target.suffixes)
+        self.path.mkdir(parents=True, exist_ok=True)
+        suffix = "".join(pathlib.Path(name).suffixes)
         handle, temporary = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=self.path)
         os.close(handle)
         path = pathlib.Path(temporary)
         try:
             yield path
             _to_disk(path)
-            os.replace(path, target)
+            os.replace(path, self.path / name)
         finally:
             path.unlink(missing_ok=True)
 
