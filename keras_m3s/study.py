@@ -149,8 +149,8 @@ class Settings:
         values: dict[str, Any] = {"select": self.select}
         if self.quick:
             values |= {**QUICK_SETTINGS, "model_arguments": QUICK[model]}
-            if model == "self_mm":
-                del values["learning_rate"]  # of a group each
+            if model == "self_mm":  # a rate for each group; a step takes 4 batches
+                values |= {"learning_rate": None, "batch_size": 2}
             if model == "mmin":
                 values["first_stage_epochs"] = 2
         for method in methods:

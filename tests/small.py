@@ -25,6 +25,8 @@ def small(model, method="m3s", **overrides):
     values = {"epochs": 4, "batch_size": 8, "model_arguments": SMALL[model], "patience": None}
     if model == "mmin":
         values["first_stage_epochs"] = 2
+    if model == "self_mm":
+        values["batch_size"] = 4  # 6 batches an epoch: a step of 4, and 2 left over
     return Experiment.of("synthetic_msa/tiny", model, method, **{**values, **overrides})
 
 

@@ -32,6 +32,15 @@ class Killed(BaseException):
     pass
 
 
+class SayWhenBegun(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer is not None and not self.said:
+            print("begun", flush=True)
+            self.said = True
+
+    said = False
+
+
 class KillIn(keras.callbacks.Callback):
     """Stands in for a kill in the middle of an epoch."""
 
@@ -56,8 +65,8 @@ def weights(run):
 def test_every_model_goes_on_as_if_nothing_had_been(splits, tmp_path, monkeypatch, model):
     """Cut off before the first checkpoint, then in each epoch that follows.
 
-    Self-MM has 3 batches an epoch, so each leaves a part of its 4 accumulated; MMIN's rate decays
-    from the second epoch on; MMIM has the state of its stage 0.
+    Self-MM has 6 batches an epoch and takes 4 a step, so that 2 are left over each time; MMIN's rate
+    decays from the second epoch on; MMIM has the state of its stage 0.
     """
     monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
     monkeypatch.setattr(MMIN, "_epochs", (2, 3))
@@ -162,10 +171,11 @@ import pathlib, sys
 from keras_m3s import data, evaluation, training
 from keras_m3s.runs import RunDirectory
 from tests.small import fitting, small
+from tests.test_resume import SayWhenBegun
 training.SAVE_EVERY = 0.2
 model, data_dir, run = sys.argv[1:]
 splits = fitting(data.load("synthetic_msa", data_dir=data_dir, config="tiny"), model)
-evaluation.run_experiment(small(model, epochs=16), RunDirectory(pathlib.Path(run)), splits)
+evaluation.run_experiment(small(model, epochs=16), RunDirectory(pathlib.Path(run)), splits, [SayWhenBegun()])
 """
 
 
@@ -178,25 +188,27 @@ def test_killed_at_random_points(splits, data_dir, tmp_path):
     whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
     expected = evaluation.run_experiment(e, whole, fitting(splits, model))
 
-    def start():
-        return subprocess.Popen([sys.executable, "-c", RUN, model, data_dir, cut.path])
+    def check(run):
+        assert run.read_json("metrics.json") == expected
+        assert run.read_history() == whole.read_history()
 
-    done = 0
-    while done < kills:
+    def start():
+        command = [sys.executable, "-c", RUN, model, data_dir, cut.path]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    points = []
+    for number in range(kills):
         process = start()
-        while not (cut.path / "run.lock").exists() or not cut.checkpoints:
-            time.sleep(0.05)  # the first process: what is killed must have begun
-            if process.poll() is not None:
-                break
-        time.sleep(rng.uniform(0.0, float(os.environ.get("KERAS_M3S_KILL_AFTER", "8"))))
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(rng.uniform(0.0, 1.5))
         process.kill()
         process.wait()
-        done += 1
-        if cut.complete:  # it ended before: the rest of the kills falls on a new run
-            assert cut.read_json("metrics.json") == expected
-            assert cut.read_history() == whole.read_history()
-            cut = RunDirectory(tmp_path / f"cut-{done}")
+        points.append(next((done for done, _ in cut.checkpoints), 0))
+        if cut.complete:  # it was faster: the rest of the kills falls on a new run
+            check(cut)
+            cut = RunDirectory(tmp_path / f"cut-{number}")
     process = start()
-    assert process.wait() == 0
-    assert cut.read_json("metrics.json") == expected
-    assert cut.read_history() == whole.read_history()
+    process.communicate()
+    assert process.returncode == 0
+    check(cut)
+    print(f"{kills} kills with SIGKILL, after epochs {points}")

@@ -47,35 +47,6 @@ def test_a_run_leaves_all_its_files(splits, tmp_path):
     assert (run.path / "best.keras").stat().st_mtime_ns == best, "a finished run was run again"
 
 
-class Killed(BaseException):
-    pass
-
-
-class KillAfter(keras.callbacks.Callback):
-    """Stands in for a kill: `BaseException` leaves no time for the end of training."""
-
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch == self.epoch:
-            raise Killed
-
-
-@pytest.mark.parametrize("method", ["orig", "m3s"])
-def test_interrupted_runs_end_with_the_same_numbers(splits, tmp_path, method, monkeypatch):
-    whole = RunDirectory(tmp_path / "whole")
-    expected = evaluation.run_experiment(experiment(method), whole, splits)
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
-    cut = RunDirectory(tmp_path / "cut")
-    with pytest.raises(Killed):
-        evaluation.run_experiment(experiment(method), cut, splits, [KillAfter(1)])
-    assert not cut.complete and len(cut.read_history()) == 2
-    assert evaluation.run_experiment(experiment(method), cut, splits) == expected
-    assert cut.read_history() == whole.read_history()
-
-
 def test_the_best_validation_epoch_is_tested(splits, tmp_path):
     """With a rate that ruins the model after the first epoch, the first epoch's model counts."""
     e = experiment("orig", learning_rate=3.0, patience=1, epochs=9)
