@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import statistics
 from collections.abc import Iterable
 
@@ -14,7 +15,7 @@ ROWS: dict[str, int] = {
     "ch_sims": 1368,
     "iemocap": 4446,
     "synthetic_msa": 1284,
-    "synthetic_msa/tiny": 24,
+    "synthetic_msa/iemocap": 4446,
 }
 """Rows of training data (Table 1 of the paper)."""
 
@@ -60,7 +61,9 @@ def seconds(planned: Planned, known: dict[Kind, float]) -> float:
     e = planned.experiment
     epoch = known.get(_kind(e))
     if epoch is None:
+        named = re.search(r"\btrain=(\d+)", e.dataset)
         rows = ROWS.get(e.dataset, ROWS.get(e.dataset.split("/")[0], 1000))
+        rows = int(named[1]) if named else rows
         epoch = SECONDS[e.model] * rows / 1000
     stage = epoch * e.first_stage_epochs / 2
     return STARTING + epoch * e.gradients * e.epochs + stage + RETEST * len(planned.retests)

@@ -1,6 +1,6 @@
 """Trained run -> predictions and metrics on holes that every method is scored on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -149,6 +149,7 @@ def retest(
     split: Split,
     missing_rate: tuple[float, float] | None = None,
     pattern: str | None = None,
+    model: WithMissing | None = None,
 ) -> dict[str, float]:
     """Tests a trained run's best model again, leaving its directory as it is.
 
@@ -157,29 +158,47 @@ def retest(
         split: Test data.
         missing_rate: `(low, high)`; `None` for the run's own test rate.
         pattern: Shape of the holes; `None` for the run's own.
+        model: The best model, where it has been loaded already.
     """
     experiment = run.experiment()
+    if missing_rate:
+        experiment = experiment.replace(test_missing_rate=tuple(missing_rate))
+    if pattern:
+        experiment = experiment.replace(pattern=pattern)
+    predictions = predict(model or best_model(run), experiment, split)
+    return score(experiment.dataset, split, predictions)
+
+
+def best_model(run: RunDirectory) -> WithMissing:
+    """The model of a run's selected epoch.
+
+    Raises:
+        FileNotFoundError: If the run has not been trained.
+    """
     if not run.best.is_file():
         raise FileNotFoundError(
             f"A run must have been trained before it is tested. {run.path} holds no best.keras. "
             "Train it to its end first."
         )
-    if missing_rate:
-        experiment = experiment.replace(test_missing_rate=tuple(missing_rate))
-    if pattern:
-        experiment = experiment.replace(pattern=pattern)
-    predictions = predict(keras.saving.load_model(run.best), experiment, split)
-    return score(experiment.dataset, split, predictions)
+    return keras.saving.load_model(run.best)
 
 
-def run_retest(
-    run: RunDirectory, split: Split, missing_rate: tuple[float, float], pattern: str = "span"
-) -> dict[str, float]:
-    """As `retest`, with the outcome kept in the run's directory, unless it is there already."""
-    file = run.retest_file(missing_rate, pattern)
-    if not file.is_file():
-        metrics = retest(run, split, missing_rate, pattern)
-        rate = list(missing_rate)
-        values = {"test_missing_rate": rate, "pattern": pattern, "metrics": metrics}
-        run.write_json(file.name, values)
-    return dict(run.read_json(file.name)["metrics"])
+def run_retests(
+    run: RunDirectory, split: Split, conditions: Iterable[tuple[tuple[float, float], str]]
+) -> None:
+    """Tests a trained run under other holes, unless that has been done, and keeps the outcome.
+
+    Args:
+        run: A run that has been trained.
+        split: Test data.
+        conditions: Pairs of missing rate `(low, high)` and pattern.
+    """
+    model = None
+    for missing_rate, pattern in conditions:
+        file = run.retest_file(missing_rate, pattern)
+        if not file.is_file():
+            model = model or best_model(run)
+            metrics = retest(run, split, missing_rate, pattern, model)
+            rate = list(missing_rate)
+            values = {"test_missing_rate": rate, "pattern": pattern, "metrics": metrics}
+            run.write_json(file.name, values)

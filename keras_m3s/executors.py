@@ -3,14 +3,24 @@
 A run is trained in one process with a share of the cores. What it leaves is in its directory, which
 all workers must reach under the same path; so progress and failures are read there, whatever the
 executor is. A run that another study is at is left for the end, and waited for then.
+
+Workers of a cluster are full of the cluster's own threads, and these draw from Python's random
+numbers, on which initial weights rest. So there each run has a process of its own.
 """
 
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from keras_m3s import stopping
@@ -20,6 +30,8 @@ from keras_m3s.study import Planned
 EXECUTORS: tuple[str, ...] = ("local", "ray", "dask")
 
 DONE, REUSED, FAILED, BUSY, STOPPED = "done", "reused", "failed", "busy", "stopped"
+
+NOT_BEGUN = "Not begun before the stop."
 
 MEMORY = 2.5e9
 """Bytes that a worker may need: a framework, a data set, a model without a BERT."""
@@ -95,6 +107,7 @@ def execute(
         raise ValueError(f"`executor` must be one of {EXECUTORS}. Received: {executor!r}.")
     jobs = jobs or default_jobs(len(planned))
     outcomes: dict[str, Outcome] = {}
+    task = work if executor == "local" else work_apart
     with _backend(executor, jobs):
         for wait in (False, True):
             left = [
@@ -102,15 +115,15 @@ def execute(
                 for p in planned
                 if (known := outcomes.get(p.experiment.key)) is None or known.status == BUSY
             ]
-            for outcome in _all(left, place, jobs, wait):
+            for outcome in _all(task, left, place, jobs, wait):
                 outcomes[outcome.key] = outcome
-    stopped = "Not begun before the stop."
-    return [
-        outcomes.get(p.experiment.key, Outcome(p.experiment.key, STOPPED, stopped)) for p in planned
-    ]
+    keys = [p.experiment.key for p in planned]
+    return [outcomes.get(key, Outcome(key, STOPPED, NOT_BEGUN)) for key in keys]
 
 
-def _all(planned: Sequence[Planned], place: Place, jobs: int, wait: bool) -> list[Outcome]:
+def _all(
+    task: Callable[..., Outcome], planned: Sequence[Planned], place: Place, jobs: int, wait: bool
+) -> list[Outcome]:
     """One pass over runs; begun again where a worker died, for runs go on where they were."""
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -121,15 +134,17 @@ def _all(planned: Sequence[Planned], place: Place, jobs: int, wait: bool) -> lis
         for one in planned:
             if stopping.asked():
                 return
-            yield joblib.delayed(work)(one, place, threads, wait)
+            yield joblib.delayed(task)(one, place, threads, wait)
 
     for _ in range(DEATHS):
         try:
             # One task at a time: they are long, and none shall wait behind another.
             return list(joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs)(tasks()))
-        except TerminatedWorkerError as error:
-            if stopping.asked():
+        except Exception as error:
+            if stopping.asked():  # then workers may end in any way
                 return []
+            if not isinstance(error, TerminatedWorkerError):
+                raise
             message = f"Workers died {DEATHS} times, at last: {error}"
     return [
         Outcome(p.experiment.key, REUSED)
@@ -192,7 +207,7 @@ def work(planned: Planned, place: Place, threads: int, wait: bool) -> Outcome:
     stopping.install()
     key = planned.experiment.key
     if stopping.asked():
-        return Outcome(key, STOPPED, "Not begun before the stop.")
+        return Outcome(key, STOPPED, NOT_BEGUN)
     os.environ.update(_worker_environment(place.backend, threads))
     run = place.run(planned)
     try:
@@ -212,13 +227,46 @@ def work(planned: Planned, place: Place, threads: int, wait: bool) -> Outcome:
         return Outcome(key, FAILED, message)
 
 
+def work_apart(planned: Planned, place: Place, threads: int, wait: bool) -> Outcome:
+    """As `work`, in a process of its own, which ends when the one that started it does."""
+    command = [sys.executable, "-c", "from keras_m3s.executors import answer; answer()"]
+    done = subprocess.run(
+        command,
+        input=pickle.dumps((planned, place, threads, wait)),
+        capture_output=True,
+        env=os.environ | _worker_environment(place.backend, threads),
+        check=False,
+    )
+    try:
+        return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+    except (IndexError, ValueError, TypeError):
+        said = done.stderr.decode(errors="replace").strip()[-2000:]
+        message = f"Its process ended with code {done.returncode}: {said}"
+        return Outcome(planned.experiment.key, FAILED, message)
+
+
+def answer() -> None:
+    """The other side of `work_apart`: arguments come in, an outcome goes out as the last line."""
+    arguments = pickle.loads(sys.stdin.buffer.read())
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    outcome = work(*arguments)
+    print("", json.dumps(dataclasses.asdict(outcome)), sep="\n", flush=True)
+
+
 def _make(planned: Planned, place: Place, run: RunDirectory, wait: bool) -> None:
     from keras_m3s import evaluation
 
     splits = load(planned.experiment.dataset, place)
     evaluation.run_experiment(planned.experiment, run, splits, follow=True, wait=wait)
-    for condition in planned.retests:
-        evaluation.run_retest(run, splits["test"], condition.missing_rate, condition.pattern)
+    conditions = [(c.missing_rate, c.pattern) for c in planned.retests]
+    evaluation.run_retests(run, splits["test"], conditions)
 
 
 def _finished(run: RunDirectory, planned: Planned) -> bool:

@@ -44,15 +44,18 @@ VARIED: tuple[str, ...] = ("mmin", "mmim")
 STAND_INS: dict[str, str] = {
     "ch_sims": "synthetic_msa",
     "cmu_mosi": "synthetic_msa",
-    "iemocap": "synthetic_msa/classes",
+    "iemocap": "synthetic_msa/iemocap",
 }
 """Generated data for who has none of the paper's: data set of the paper -> what stands for it."""
 
+_SMALL_DATA = "train=240,valid=80,test=160,text=12x16,audio=12x5,vision=12x8"
+
 QUICK_STAND_INS: dict[str, str] = {
-    "ch_sims": "synthetic_msa/tiny",
-    "cmu_mosi": "synthetic_msa/tiny",
-    "iemocap": "synthetic_msa/tiny_classes",
+    "ch_sims": f"synthetic_msa/{_SMALL_DATA}",
+    "cmu_mosi": f"synthetic_msa/{_SMALL_DATA}",
+    "iemocap": f"synthetic_msa/{_SMALL_DATA},classes=4",
 }
+"""The same for `quick`."""
 
 INNER_STEPS: tuple[int, ...] = (1, 2, 3, 5)
 ALPHA_FACTORS: tuple[float, ...] = (0.1, 1.0, 10.0)
@@ -95,8 +98,8 @@ QUICK: dict[str, dict[str, Any]] = {
 """Arguments of models that are small, for `quick`."""
 
 QUICK_SETTINGS: dict[str, Any] = {
-    "epochs": 6,
-    "batch_size": 8,
+    "epochs": 8,
+    "batch_size": 32,
     "learning_rate": 5e-3,
 }
 
@@ -150,7 +153,7 @@ class Settings:
         if self.quick:
             values |= {**QUICK_SETTINGS, "model_arguments": QUICK[model]}
             if model == "self_mm":  # a rate for each group; a step takes 4 batches
-                values |= {"learning_rate": None, "batch_size": 2}
+                values |= {"learning_rate": None, "batch_size": 16}
             if model == "mmin":
                 values["first_stage_epochs"] = 2
         for method in methods:
@@ -199,7 +202,7 @@ def _matrix(s: Settings) -> Iterator[Planned]:
 
 def _steps(s: Settings) -> Iterator[Planned]:
     for model in VARIED:
-        for steps in INNER_STEPS:
+        for steps in INNER_STEPS[:3] if s.quick else INNER_STEPS:
             yield from s.of(model, ("spl-trn-equal", "m3s"), inner_steps=steps)
 
 
