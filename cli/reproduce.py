@@ -166,7 +166,9 @@ def make(planned: Sequence[Any], place: Any, executor: str, jobs: int) -> list[A
     with StudyProgress(planned, place, jobs):
         outcomes = executors.execute(planned, place, executor, jobs)
     if stopping.asked():
-        click.echo("Stopped; what was done is saved. The same command goes on from there.", err=True)
+        click.echo(
+            "Stopped; what was done is saved. The same command goes on from there.", err=True
+        )
     return outcomes
 
 

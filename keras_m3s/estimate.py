@@ -20,7 +20,7 @@ ROWS: dict[str, int] = {
 """Rows of training data (Table 1 of the paper)."""
 
 SECONDS: dict[str, float] = {"misa": 3.0, "mmim": 4.0, "self_mm": 3.0, "mmin": 5.0}
-"""Seconds for 1000 rows and one gradient each, with validation: a guess, of one core, without BERT."""
+"""Seconds for 1000 rows, a gradient each, and validation: a guess, of one core and without BERT."""
 
 STARTING = 5.0
 """Seconds that a run takes beside its epochs."""

@@ -159,7 +159,9 @@ def _backend(executor: str, jobs: int) -> Iterator[None]:
     import joblib
 
     if executor == "local":
-        with joblib.parallel_config("loky", inner_max_num_threads=max(1, joblib.cpu_count() // jobs)):
+        with joblib.parallel_config(
+            "loky", inner_max_num_threads=max(1, joblib.cpu_count() // jobs)
+        ):
             yield
         return
     try:

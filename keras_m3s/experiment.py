@@ -172,7 +172,7 @@ class Experiment:
 
     @property
     def passes(self) -> int:
-        """Passes over the training data in an epoch; M3S makes its two in one, as double batches."""
+        """Passes over the training data in an epoch; those of M3S are one, of double batches."""
         return self.inner_steps + 1 if self.method == "spl-trn-equal" else 1
 
     @property

@@ -1,7 +1,7 @@
 """The first of two stages: a teacher, trained on complete input, for a model that wants one (MMIN).
 
-The teacher depends on the data, the seed and the model's arguments only. It is not saved: a run that
-is cut off before its own first checkpoint trains the same teacher again.
+The teacher depends on the data, the seed and the model's arguments only. It is not saved: a run
+that is cut off before its own first checkpoint trains the same teacher again.
 """
 
 from collections.abc import Mapping

@@ -4,8 +4,8 @@ experiment.json    the `Experiment`
 environment.json   versions, backend, fingerprints of the data
 history.csv        a row per epoch
 best.keras         the model of the epoch selected so far
-last-0012.keras    the model, optimizer, seeds and memories after an epoch, to go on from; the newest
-                   and the one before it
+last-0012.keras    the model, optimizer, seeds and memories after an epoch, to go on from; there are
+                   the newest and the one before it
 timing.json        seconds of training, and epochs, up to the newest of them
 predictions.csv    id, truth, prediction on the test data
 metrics.json       test metrics; there once the run is complete

@@ -1,7 +1,7 @@
 """Which epoch of a run is tested: that of the best validation value, or what the scripts chose.
 
-`"validation"` is the rule here, for all models: nothing is chosen on test data. `"paper"` follows the
-published training scripts, so that their numbers can be set beside like numbers:
+`"validation"` is the rule here, for all models: nothing is chosen on test data. `"paper"` follows
+the published training scripts, so that their numbers can be set beside like numbers:
 
     MISA, Self-MM    the best validation loss, which is the same
     MMIM             whenever the validation loss improves, and the best test MAE yet comes with it
@@ -31,9 +31,7 @@ def best_epoch(history: Sequence[Row], monitor: str, mode: str) -> int:
     return min(range(len(history)), key=lambda i: (sign * history[i][monitor], i))
 
 
-def selected_epoch(
-    history: Sequence[Row], monitor: str, mode: str, model: str, select: str
-) -> int:
+def selected_epoch(history: Sequence[Row], monitor: str, mode: str, model: str, select: str) -> int:
     """Index of the row whose model is tested.
 
     Args:

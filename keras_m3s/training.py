@@ -96,7 +96,9 @@ def newest_checkpoint(run: RunDirectory) -> tuple[int, WithMissing | None]:
         try:
             return done, keras.saving.load_model(path)
         except Exception as error:  # damage shows in many ways: ZIP, HDF5, JSON, shapes
-            warnings.warn(f"{path} cannot be read, the one before it is used: {error}", stacklevel=2)
+            warnings.warn(
+                f"{path} cannot be read, the one before it is used: {error}", stacklevel=2
+            )
             first = first or error
     if first is None:
         return 0, None

@@ -64,7 +64,9 @@ def test_a_run_that_another_process_is_at_is_waited_for_at_the_end(place):
         outcome = executors.work(first, place, threads=1, wait=False)
         assert outcome.status == BUSY and "Another one is at" in outcome.message
         waiting = threading.Thread(
-            target=lambda: statuses.extend(o.status for o in execute([first, second], place, jobs=1))
+            target=lambda: statuses.extend(
+                o.status for o in execute([first, second], place, jobs=1)
+            )
         )
         waiting.start()
         deadline = time.monotonic() + 60
@@ -111,7 +113,9 @@ def test_two_workers(place, executor):
             ray.shutdown()
     assert [o.status for o in outcomes] == [DONE, DONE, FAILED]
     execute(runs[:1], here, jobs=1)
-    assert place.run(runs[0]).read_json("metrics.json") == here.run(runs[0]).read_json("metrics.json")
+    assert place.run(runs[0]).read_json("metrics.json") == here.run(runs[0]).read_json(
+        "metrics.json"
+    )
 
 
 STUDY = """
@@ -135,7 +139,9 @@ def test_sigterm_reaches_the_workers(place):
         return RunDirectory(place.run(Planned(small("misa", "orig", epochs=2000, seed=seed))).path)
 
     arguments = [place.runs, place.data_dir, place.backend]
-    main = subprocess.Popen([sys.executable, "-c", STUDY, *arguments], stdout=subprocess.PIPE, text=True)
+    main = subprocess.Popen(
+        [sys.executable, "-c", STUDY, *arguments], stdout=subprocess.PIPE, text=True
+    )
     try:
         deadline = time.monotonic() + 120
         while not all((planned_long(s).path / "best.keras").exists() for s in (0, 1)):

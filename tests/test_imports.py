@@ -34,7 +34,7 @@ LAYERS = (
     ("training",),
     ("evaluation",),
     ("study",),
-    ("executors",),
+    ("executors", "estimate"),
     ("paper",),
     ("report",),
     ("cli",),

@@ -90,7 +90,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(splits, tmp_path, monk
     expected = evaluation.run_experiment(e, whole, splits)
     with pytest.raises(Killed):
         evaluation.run_experiment(e, cut, splits, [KillIn(3)])
-    (three, newest), (two, before) = cut.checkpoints
+    (three, newest), (two, _) = cut.checkpoints
     assert (three, two) == (3, 2)
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     (cut.path / ".writing-left.keras").write_text("by a killed process")
@@ -103,7 +103,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(splits, tmp_path, monk
         path.write_text("nothing")
     (cut.path / "metrics.json").unlink()
     with (
-        pytest.warns(UserWarning),
+        pytest.warns(UserWarning, match="cannot be read"),
         pytest.raises(DamagedRunError, match=r"must be readable.*Delete its last-\*"),
     ):
         evaluation.run_experiment(e, cut, splits)
@@ -135,7 +135,9 @@ def test_sigterm_saves_and_the_run_goes_on(splits, tmp_path):
     whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
     expected = evaluation.run_experiment(e, whole, splits)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(stopping.Stopped, match="3 of 4 epochs of .*cut are saved. The same command"):
+    with pytest.raises(
+        stopping.Stopped, match="3 of 4 epochs of .*cut are saved. The same command"
+    ):
         evaluation.run_experiment(e, cut, splits, [Terminate()])
     assert signal.getsignal(signal.SIGTERM) == before and not stopping.asked()
     assert [done for done, _ in cut.checkpoints] == [3]

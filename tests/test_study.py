@@ -30,9 +30,16 @@ def table(planned):
 
 
 def test_table2_is_four_models_by_three_methods_at_the_medium_level():
-    cells = (("self_mm", "ch_sims"), ("mmin", "iemocap"), ("misa", "cmu_mosi"), ("mmim", "cmu_mosi"))
+    cells = (
+        ("self_mm", "ch_sims"),
+        ("mmin", "iemocap"),
+        ("misa", "cmu_mosi"),
+        ("mmim", "cmu_mosi"),
+    )
     assert table(runs("table2")) == {
-        (model, dataset, method, MEDIUM, MEDIUM): 3 for model, dataset in cells for method in METHODS
+        (model, dataset, method, MEDIUM, MEDIUM): 3
+        for model, dataset in cells
+        for method in METHODS
     }
     assert runs("table5") == runs("table2")
 
@@ -56,7 +63,9 @@ def test_table4_trains_at_the_medium_level_and_tests_at_the_high_one_too():
     ("figure", "model"), [("figure1", "mmin"), ("figure3", "mmim"), ("figure4", "mmin")]
 )
 def test_figures_follow_one_model(figure, model):
-    assert {(p.experiment.model, p.experiment.missing_rate) for p in runs(figure)} == {(model, MEDIUM)}
+    assert {(p.experiment.model, p.experiment.missing_rate) for p in runs(figure)} == {
+        (model, MEDIUM)
+    }
     assert len(runs(figure)) == 9
 
 
@@ -69,10 +78,18 @@ def test_hyperparameters_are_those_of_section_4_4():
     for p in runs("paper"):
         e = p.experiment
         if e.model in expected:
-            assert (e.inner_learning_rate, e.learning_rate, e.batch_size, e.epochs) == expected[e.model]
+            assert (e.inner_learning_rate, e.learning_rate, e.batch_size, e.epochs) == expected[
+                e.model
+            ]
         else:
             assert e.batch_size == 32 and e.patience == 8
-        assert (e.inner_steps, e.first_order, e.site, e.pattern, e.select) == (1, True, "raw", "span", "validation")
+        assert (e.inner_steps, e.first_order, e.site, e.pattern, e.select) == (
+            1,
+            True,
+            "raw",
+            "span",
+            "validation",
+        )
         assert not e.model_arguments
 
 
@@ -80,13 +97,17 @@ def test_a_run_that_several_tables_need_is_one_run():
     """36 of Table 2 with 3 seeds, and the low and the high level of Table 3's two models."""
     planned = runs("paper")
     assert len({p.experiment.key for p in planned}) == len(planned) == 36 + 2 * 2 * 3 * 3
-    mmim = [p for p in planned if (p.experiment.model, p.experiment.missing_rate) == ("mmim", MEDIUM)]
+    mmim = [
+        p for p in planned if (p.experiment.model, p.experiment.missing_rate) == ("mmim", MEDIUM)
+    ]
     assert all(p.retests == (Condition(HIGH),) for p in mmim) and len(mmim) == 9
 
 
 def test_the_matrix_tests_each_level_at_each():
     found = table(runs("matrix"))
-    assert {key[3:] for key in found} == {(a, b) for a in (LOW, MEDIUM, HIGH) for b in (LOW, MEDIUM, HIGH)}
+    assert {key[3:] for key in found} == {
+        (a, b) for a in (LOW, MEDIUM, HIGH) for b in (LOW, MEDIUM, HIGH)
+    }
     assert set(found.values()) == {3}
 
 
@@ -95,9 +116,13 @@ def test_sweeps():
     assert {(e.inner_steps, e.method) for e in steps} == {
         (k, m) for k in (1, 2, 3, 5) for m in ("m3s", "spl-trn-equal")
     }
-    alphas = {p.experiment.inner_learning_rate for p in runs("alpha", [0]) if p.experiment.model == "mmin"}
+    alphas = {
+        p.experiment.inner_learning_rate for p in runs("alpha", [0]) if p.experiment.model == "mmin"
+    }
     assert sorted(alphas) == pytest.approx([2e-5, 2e-4, 2e-3])
-    mmim = [p.experiment.inner_learning_rate for p in runs("alpha", [0]) if p.experiment.model == "mmim"]
+    mmim = [
+        p.experiment.inner_learning_rate for p in runs("alpha", [0]) if p.experiment.model == "mmim"
+    ]
     assert sorted(rates[""] for rates in mmim) == pytest.approx([1e-4, 1e-3, 1e-2])
     assert all(rates["/mi_"] == 0 for rates in mmim)
     assert {p.experiment.first_order for p in runs("order", [0])} == {True, False}
@@ -106,7 +131,9 @@ def test_sweeps():
     }
     frames = [p for p in runs("protocols", [0]) if p.experiment.pattern == "frames"]
     assert {p.experiment.missing_rate for p in frames} == {(0.0, 1.0)}
-    assert [c.missing_rate[0] for c in frames[0].retests] == pytest.approx([i / 10 for i in range(10)])
+    assert [c.missing_rate[0] for c in frames[0].retests] == pytest.approx(
+        [i / 10 for i in range(10)]
+    )
     assert {c.pattern for c in frames[0].retests} == {"frames"}
 
 
@@ -140,7 +167,9 @@ def test_the_control_has_as_many_gradients_as_m3s(tmp_path, steps):
         Experiment.of("synthetic_msa/tiny", "misa", method, batch_size=5, inner_steps=steps)
         for method in ("m3s", "spl-trn-equal", "spl-trn")
     )
-    meta, equal, single = (training.train_batches(e, splits["train"]) for e in (m3s, control, plain))
+    meta, equal, single = (
+        training.train_batches(e, splits["train"]) for e in (m3s, control, plain)
+    )
     assert len(equal) == len(meta) * (steps + 1) == len(single) * (steps + 1)
     assert m3s.gradients == control.gradients == steps + 1 and plain.gradients == 1
     assert m3s.epochs == control.epochs
@@ -183,8 +212,15 @@ def test_estimates_follow_runs_that_are_there(tmp_path):
     run.start(e.replace(seed=7))
     run.write_json("timing.json", {"seconds": 80.0, "epochs": 20})
     assert e.gradients == 2
-    assert estimate.total([planned], tmp_path, 1) == pytest.approx(4.0 * e.epochs + estimate.STARTING)
+    assert estimate.total([planned], tmp_path, 1) == pytest.approx(
+        4.0 * e.epochs + estimate.STARTING
+    )
     assert estimate.total([planned], tmp_path, 1) != pytest.approx(guess)
     both = [planned, Planned(e.replace(seed=1))]
     assert estimate.total(both, tmp_path, 2) == pytest.approx(4.0 * e.epochs + estimate.STARTING)
-    assert [estimate.readable(s) for s in (45, 720, 12600, 181440)] == ["45 s", "12 min", "3.5 h", "2.1 days"]
+    assert [estimate.readable(s) for s in (45, 720, 12600, 181440)] == [
+        "45 s",
+        "12 min",
+        "3.5 h",
+        "2.1 days",
+    ]

@@ -104,7 +104,7 @@ class BaseModel(keras.Model):
         return []
 
     def first_stage(self) -> "BaseModel | None":
-        """A model to train on complete input before this one, then for `load_teacher`, or `None`."""
+        """What is to be trained on complete input first, then for `load_teacher`; or `None`."""
         return None
 
     @classmethod

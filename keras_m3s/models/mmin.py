@@ -147,9 +147,12 @@ class MMIN(UtteranceModel):
 
     def first_stage(self) -> UttFusion:
         """A stage 1 with encoders like the model's, not trained."""
-        shared = ("num_classes", "text_channels", "text_heights", "text_dropout_rate",
-                  "classifier_layers", "batch_norm", "mask_padding", *(f"{m}_size" for m in self.sizes),
-                  *(f"{m}_pooling" for m in self.poolings))  # fmt: skip
+        shared = [
+            *("num_classes", "classifier_layers", "batch_norm", "mask_padding"),
+            *("text_channels", "text_heights", "text_dropout_rate"),
+            *(f"{m}_size" for m in self.sizes),
+            *(f"{m}_pooling" for m in self.poolings),
+        ]
         config = self.get_config()
         return UttFusion(dtype=self.dtype_policy, **{name: config[name] for name in shared})
 
