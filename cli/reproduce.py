@@ -162,25 +162,26 @@ def make(planned: Sequence[Any], place: Any, executor: str, jobs: int) -> list[A
     from keras_m3s import executors, stopping
     from keras_m3s.cli.study_progress import StudyProgress
 
-    stopping.install(children=True)
-    with StudyProgress(planned, place, jobs):
-        outcomes = executors.execute(planned, place, executor, jobs)
-    if stopping.asked():
-        click.echo(
-            "Stopped; what was done is saved. The same command goes on from there.", err=True
-        )
+    with stopping.graceful(children=True):
+        with StudyProgress(planned, place, jobs):
+            outcomes = executors.execute(planned, place, executor, jobs)
+        if stopping.asked():
+            click.echo("Stopped; what was done is saved, and the same command goes on.", err=True)
     return outcomes
 
 
 def print_tables(planned: Sequence[Any], place: Any) -> None:
     """Methods side by side, a table for each model, data set and pair of rates."""
+    from keras_m3s.experiment import HYPERPARAMETERS
     from keras_m3s.report import text_table
 
     tables: dict[str, dict[str, list[Any]]] = {}
     for p in planned:
         e, run = p.experiment, place.run(p)
-        if not run.complete or (e.inner_steps, e.first_order) != (1, True):
-            continue  # sweeps: the report has them
+        published = HYPERPARAMETERS[e.model]["inner_learning_rate"]
+        swept = (e.inner_steps, e.first_order, e.inner_learning_rate) != (1, True, published)
+        if not run.complete or swept:  # the report has the sweeps
+            continue
         title = f"{e.model} on {e.dataset}, {rate(e.missing_rate)} missing"
         title += "" if e.pattern == "span" else f" ({e.pattern})"
         title += "" if e.site == "raw" else f" in {e.site} vectors"

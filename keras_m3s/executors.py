@@ -49,12 +49,14 @@ class Place:
         data_dir: Folder of prepared data sets, or `None` for the default.
         manual_dir: Folder of the files data sets are made from, or `None`.
         backend: Keras backend of the runs.
+        process: Number of the process that plans, where SIGTERM is not for a worker to handle.
     """
 
     runs: str
     data_dir: str | None
     manual_dir: str | None
     backend: str
+    process: int = dataclasses.field(default_factory=os.getpid)
 
     def run(self, planned: Planned) -> RunDirectory:
         return RunDirectory(pathlib.Path(self.runs) / planned.experiment.key)
@@ -206,7 +208,8 @@ def work(planned: Planned, place: Place, threads: int, wait: bool) -> Outcome:
         threads: Cores that it may use.
         wait: Whether to wait for another process that is at it.
     """
-    stopping.install()
+    if os.getpid() != place.process:
+        stopping.install()
     key = planned.experiment.key
     if stopping.asked():
         return Outcome(key, STOPPED, NOT_BEGUN)

@@ -46,14 +46,18 @@ def install(children: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def graceful() -> Iterator[None]:
-    """In this scope SIGTERM is a request, unless `install` has seen to that already."""
+def graceful(children: bool = False) -> Iterator[None]:
+    """In this scope SIGTERM is a request, unless it is one already.
+
+    Args:
+        children: As of `install`.
+    """
     global _installed
     if _installed or threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
-    install()
+    install(children)
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from keras_m3s import data, evaluation, stopping, training
 from keras_m3s.experiment import MODELS
 from keras_m3s.models import MMIN
+from keras_m3s.models.utt_fusion import LinearDecay
 from keras_m3s.runs import DamagedRunError, RunBusyError, RunDirectory
 from tests.small import fitting, small
 
@@ -66,10 +68,10 @@ def test_every_model_goes_on_as_if_nothing_had_been(splits, tmp_path, monkeypatc
     """Cut off before the first checkpoint, then in each epoch that follows.
 
     Self-MM has 6 batches an epoch and takes 4 a step, so that 2 are left over each time; MMIN's rate
-    decays from the second epoch on; MMIM has the state of its stage 0.
+    decays from the second epoch on, by sevenths; MMIM has the state of its stage 0.
     """
     monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
-    monkeypatch.setattr(MMIN, "_epochs", (2, 3))
+    monkeypatch.setattr(MMIN, "_epochs", (1, 6))
     mine, e = fitting(splits, model), small(model)
     whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
     expected = evaluation.run_experiment(e, whole, mine, follow=True)
@@ -81,6 +83,29 @@ def test_every_model_goes_on_as_if_nothing_had_been(splits, tmp_path, monkeypatc
     assert cut.read_history() == whole.read_history()
     for ours, theirs in zip(weights(cut), weights(whole), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.once
+def test_a_decaying_rate_goes_on_exactly():
+    """Divided out of the rate that an optimizer holds in float32, the full rate would be another."""
+
+    def rates(resumed_at):
+        model = types.SimpleNamespace(optimizer=keras.optimizers.SGD(1e-4))
+        found, start = [], float(model.optimizer.learning_rate)
+        for epoch in range(60):
+            if epoch in (0, resumed_at):
+                callback = LinearDecay(20, 40)
+                callback.set_model(model)
+                replay = training.Replay([callback], [], start)
+                replay.set_model(model)
+                replay.on_train_begin()
+            callback.on_epoch_begin(epoch)
+            found.append(float(model.optimizer.learning_rate))
+        return found
+
+    assert rates(0)[-1] == pytest.approx(1e-4 * 2 / 41)
+    for epoch in (5, 22, 23, 41):
+        assert rates(epoch) == rates(0)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(splits, tmp_path, monkeypatch):
