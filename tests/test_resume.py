@@ -103,7 +103,7 @@ def test_a_decaying_rate_goes_on_exactly():
             found.append(float(model.optimizer.learning_rate))
         return found
 
-    assert rates(0)[-1] == pytest.approx(1e-4 * 2 / 41)
+    assert rates(0)[-1] == pytest.approx(1e-4 / 41)
     for epoch in (5, 22, 23, 41):
         assert rates(epoch) == rates(0)
 
