@@ -12,6 +12,7 @@ from keras_m3s.cli.inspect import inspect
 from keras_m3s.cli.options import data_options, load_splits
 from keras_m3s.cli.prepare import prepare
 from keras_m3s.cli.report import report
+from keras_m3s.cli.reproduce import reproduce
 from keras_m3s.experiment import METHODS, MODELS, SITES
 
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -173,6 +174,8 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
 
 
 main.add_command(report)
+main.add_command(reproduce)
+
 
 if __name__ == "__main__":
     sys.exit(main())

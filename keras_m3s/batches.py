@@ -45,6 +45,7 @@ class Batches(keras.utils.PyDataset):
             share in all modalities, so that no more than `LEVELS` shapes are compiled. Models that
             read padding (MMIN as published) predict otherwise on shorter padding.
         epoch: The first epoch's number.
+        passes: How often an epoch goes over the data, each time in an order of its own.
 
     Attributes:
         epoch: Number of the epoch whose batches come out; `fit` moves it on when all are used.
@@ -61,8 +62,14 @@ class Batches(keras.utils.PyDataset):
         drop_remainder: bool = False,
         buckets: bool = False,
         epoch: int = 0,
+        passes: int = 1,
     ) -> None:
         super().__init__()
+        if not isinstance(passes, int) or passes < 1 or (double and passes > 1):
+            raise ValueError(
+                "`passes` must be an int >= 1, and 1 with `double`. "
+                f"Received: passes={passes!r}, double={double}."
+            )
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"`batch_size` must be an int >= 1. Received: {batch_size!r}.")
         if double and not shuffle:
@@ -93,6 +100,7 @@ class Batches(keras.utils.PyDataset):
         self.double = double
         self.draws = None if draws is None else draws.astype(np.float32, copy=False)
         self.drop_remainder = drop_remainder
+        self.passes = passes
         self.epoch = epoch
 
     @property
@@ -102,10 +110,14 @@ class Batches(keras.utils.PyDataset):
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         self._epoch = epoch
-        self._passes = self._order(epoch)
+        self._orders = self._order(epoch)
         self._served = 0
 
     def __len__(self) -> int:
+        return self.passes * self._batches_a_pass
+
+    @property
+    def _batches_a_pass(self) -> int:
         full, rest = divmod(len(self.split), self.batch_size)
         return full + (rest > 0 and not self.drop_remainder)
 
@@ -124,8 +136,10 @@ class Batches(keras.utils.PyDataset):
 
     def rows(self, index: int) -> np.ndarray:
         """The rows of the split in batch `index` of this epoch, in their order."""
+        number, index = divmod(index, self._batches_a_pass)
         window = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        return np.stack([order[window] for order in self._passes], axis=1).reshape(-1)
+        orders = self._orders if self.double else self._orders[number : number + 1]
+        return np.stack([order[window] for order in orders], axis=1).reshape(-1)
 
     def on_epoch_end(self) -> None:
         # Keras also calls this after looking at one batch to build a model, which is no epoch.
@@ -133,14 +147,14 @@ class Batches(keras.utils.PyDataset):
             self.epoch += 1
 
     def _order(self, epoch: int) -> list[np.ndarray]:
-        """One order of all rows, or two for `double`."""
-        size = len(self.split)
+        """One order of all rows for each pass, or two for `double`."""
+        size, number = len(self.split), 2 if self.double else self.passes
         if not self.shuffle:
-            return [np.arange(size)]
+            return [np.arange(size)] * number
         rng = np.random.default_rng((self.seed, epoch))
-        orders = [rng.permutation(size) for _ in range(2 if self.double else 1)]
+        orders = [rng.permutation(size) for _ in range(number)]
         if self.buckets:
-            # One order of batches for both, so that a support batch meets a query like it.
+            # One order of batches for all, so that a support batch meets a query like it.
             places = rng.permutation(size // self.batch_size)
             orders = [self._bucketed(order, places) for order in orders]
         return orders

@@ -1,6 +1,6 @@
 """Trained run -> predictions and metrics on holes that every method is scored on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ from keras_m3s.experiment import Experiment
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics
 from keras_m3s.runs import RunDirectory
+from keras_m3s.selection import looks_at_test
 from keras_m3s.stream import StreamedSplit
 from keras_m3s.training import fixed_batches, train, transform
 
@@ -29,11 +30,14 @@ def predict(model: WithMissing, experiment: Experiment, split: Split | StreamedS
     Returns:
         Float array `(examples, outputs)`: scores, or logits of classes.
     """
-    tester = WithMissing(
-        model.model, transform(experiment.test_missing_rate, experiment.site), experiment.site
-    )
     batches = fixed_batches(experiment, split, TEST_STREAM)
-    return np.asarray(tester.predict(batches, verbose=0), "float64")
+    return np.asarray(tester(model, experiment).predict(batches, verbose=0), "float64")
+
+
+def tester(model: WithMissing, experiment: Experiment) -> WithMissing:
+    """The base model behind holes at the experiment's test missing rate."""
+    missing = transform(experiment.test_missing_rate, experiment.site, pattern=experiment.pattern)
+    return WithMissing(model.model, missing, experiment.site)
 
 
 def score(dataset: str, split: Split | StreamedSplit, predictions: np.ndarray) -> dict[str, float]:
@@ -73,11 +77,47 @@ def _rows(split: Split | StreamedSplit, predictions: np.ndarray) -> list[Mapping
     ]
 
 
+class Follow(keras.callbacks.Callback):
+    """Adds to each epoch's log the loss and the metrics of a split on its fixed holes.
+
+    They are for curves. Nothing of the training reads them, unless the experiment's `select` asks
+    for what the published scripts did.
+
+    Args:
+        experiment: What is trained.
+        split: Data to follow; its name comes before each value's.
+    """
+
+    def __init__(self, experiment: Experiment, split: Split | StreamedSplit) -> None:
+        super().__init__()
+        self.experiment, self.split = experiment, split
+        self._tester: WithMissing | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._tester = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is None:
+            return
+        if self._tester is None:
+            self._tester = tester(self.model, self.experiment)
+        batches = fixed_batches(self.experiment, self.split, TEST_STREAM)
+        predictions = np.asarray(self._tester.predict(batches, verbose=0))
+        values = score(self.experiment.dataset, self.split, predictions.astype("float64"))
+        truth = self.split.labels
+        truth = truth[:, None] if truth.dtype.kind == "f" else truth
+        loss = self.model.model.compute_loss(None, truth, predictions, training=False)
+        values["loss"] = float(keras.ops.convert_to_numpy(loss))
+        logs.update({f"{self.split.name}_{name}": value for name, value in values.items()})
+
+
 def run_experiment(
     experiment: Experiment,
     run: RunDirectory,
     splits: Mapping[str, Split | StreamedSplit],
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    follow: bool = False,
+    wait: bool = False,
 ) -> dict[str, float]:
     """Trains and tests an experiment, unless that has been done already.
 
@@ -86,18 +126,33 @@ def run_experiment(
         run: Its directory.
         splits: `train`, `valid` and `test`.
         callbacks: As for `keras_m3s.training.train`.
+        follow: Whether each epoch's row of the history gets test values too, for curves.
+        wait: Whether to wait for another process that is at this run.
 
     Returns:
         The test metrics.
+
+    Raises:
+        RunBusyError: If another process is at it, without `wait`.
     """
-    run.start(experiment)
     if not run.complete:
-        evaluate(train(experiment, run, splits, callbacks), run, splits["test"])
+        with run.locked(wait):
+            if not run.complete:
+                run.start(experiment)
+                follow = follow or looks_at_test(experiment.model, experiment.select)
+                observers = [Follow(experiment, splits["test"])] if follow else []
+                trained = train(experiment, run, splits, callbacks, observers)
+                evaluate(trained, run, splits["test"])
+    run.start(experiment)
     return run.read_json("metrics.json")
 
 
 def retest(
-    run: RunDirectory, split: Split | StreamedSplit, missing_rate: tuple[float, float] | None = None
+    run: RunDirectory,
+    split: Split | StreamedSplit,
+    missing_rate: tuple[float, float] | None = None,
+    pattern: str | None = None,
+    model: WithMissing | None = None,
 ) -> dict[str, float]:
     """Tests a trained run's best model again, leaving its directory as it is.
 
@@ -105,14 +160,48 @@ def retest(
         run: A run that has been trained.
         split: Test data.
         missing_rate: `(low, high)`; `None` for the run's own test rate.
+        pattern: Shape of the holes; `None` for the run's own.
+        model: The best model, where it has been loaded already.
     """
     experiment = run.experiment()
+    if missing_rate:
+        experiment = experiment.replace(test_missing_rate=tuple(missing_rate))
+    if pattern:
+        experiment = experiment.replace(pattern=pattern)
+    predictions = predict(model or best_model(run), experiment, split)
+    return score(experiment.dataset, split, predictions)
+
+
+def best_model(run: RunDirectory) -> WithMissing:
+    """The model of a run's selected epoch.
+
+    Raises:
+        FileNotFoundError: If the run has not been trained.
+    """
     if not run.best.is_file():
         raise FileNotFoundError(
             f"A run must have been trained before it is tested. {run.path} holds no best.keras. "
             "Train it to its end first."
         )
-    if missing_rate:
-        experiment = experiment.replace(test_missing_rate=tuple(missing_rate))
-    predictions = predict(keras.saving.load_model(run.best), experiment, split)
-    return score(experiment.dataset, split, predictions)
+    return keras.saving.load_model(run.best)
+
+
+def run_retests(
+    run: RunDirectory, split: Split, conditions: Iterable[tuple[tuple[float, float], str]]
+) -> None:
+    """Tests a trained run under other holes, unless that has been done, and keeps the outcome.
+
+    Args:
+        run: A run that has been trained.
+        split: Test data.
+        conditions: Pairs of missing rate `(low, high)` and pattern.
+    """
+    model = None
+    for missing_rate, pattern in conditions:
+        file = run.retest_file(missing_rate, pattern)
+        if not file.is_file():
+            model = model or best_model(run)
+            metrics = retest(run, split, missing_rate, pattern, model)
+            rate = list(missing_rate)
+            values = {"test_missing_rate": rate, "pattern": pattern, "metrics": metrics}
+            run.write_json(file.name, values)

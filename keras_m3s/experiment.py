@@ -13,8 +13,22 @@ from typing import Any
 METHODS: tuple[str, ...] = ("orig", "spl-trn", "m3s")
 """Section 4.4: fixed holes; fresh holes at each step; fresh holes in Algorithm 1."""
 
+CONTROLS: tuple[str, ...] = ("spl-trn-equal",)
+"""Methods beyond the paper.
+
+A step of M3S takes K + 1 gradients of `batch_size` rows, one of SPL-TRN takes one. `spl-trn-equal`
+is SPL-TRN with K + 1 passes over the data an epoch: in each epoch as many gradients of as many rows
+as M3S. All that counts epochs stays as it is in M3S: how often validation chooses, patience,
+schedules of the learning rate, MMIM's stage 0.
+"""
+
 MODELS: tuple[str, ...] = ("misa", "mmim", "self_mm", "mmin")
 SITES: tuple[str, ...] = ("raw", "encoded")
+PATTERNS: tuple[str, ...] = ("span", "frames", "modality")
+"""One hole a sequence, independent frames, whole modalities: see `keras_m3s.missing`."""
+
+SELECTIONS: tuple[str, ...] = ("validation", "paper")
+"""What chooses the epoch that is tested, see `keras_m3s.selection`."""
 
 MISSING_LEVELS: dict[str, tuple[float, float]] = {
     "low": (0.2, 0.4),
@@ -49,7 +63,14 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
         "epochs": 200,
         "patience": 8,
     },
-    "mmin": {"inner_learning_rate": 2e-4, "learning_rate": 1e-4, "batch_size": 256, "epochs": 60},
+    "mmin": {
+        "inner_learning_rate": 2e-4,
+        "learning_rate": 1e-4,
+        "batch_size": 256,
+        "epochs": 60,
+        # The teacher's, published with the script that has the paper's batch size and epochs.
+        "first_stage_epochs": 20,
+    },
 }
 
 
@@ -60,9 +81,10 @@ class Experiment:
     Attributes:
         dataset: Name of a data set, see `keras_m3s.data`.
         model: One of `MODELS`.
-        method: One of `METHODS`.
+        method: One of `METHODS` or `CONTROLS`.
         missing_rate: `(low, high)` within [0, 1], for training and validation.
         test_missing_rate: The same for testing.
+        pattern: Shape of the holes, one of `PATTERNS`.
         site: Where T works, `"raw"` or `"encoded"`.
         seed: Initial weights, dropout, data order, and holes in training.
         hole_seed: Holes of validation and test data, the same for all methods and seeds.
@@ -73,6 +95,8 @@ class Experiment:
         inner_learning_rate: alpha, or a mapping of path patterns to alphas.
         inner_steps: K.
         first_order: False for the exact, second order gradient.
+        first_stage_epochs: Of a model that another one teaches (MMIN), the teacher's; 0 for none.
+        select: What chooses the epoch that is tested, one of `SELECTIONS`.
         model_arguments: Arguments of the model's constructor.
 
     Raises:
@@ -84,6 +108,7 @@ class Experiment:
     method: str
     missing_rate: tuple[float, float]
     test_missing_rate: tuple[float, float]
+    pattern: str
     site: str
     seed: int
     hole_seed: int
@@ -94,6 +119,8 @@ class Experiment:
     inner_learning_rate: float | Mapping[str, float]
     inner_steps: int
     first_order: bool
+    first_stage_epochs: int
+    select: str
     model_arguments: Mapping[str, Any]
 
     @classmethod
@@ -109,12 +136,15 @@ class Experiment:
         _require("model", model, MODELS)
         values: dict[str, Any] = {
             "test_missing_rate": missing_rate,
+            "pattern": "span",
             "site": "raw",
             "seed": 0,
             "hole_seed": 0,
             "patience": None,
             "inner_steps": 1,
             "first_order": True,
+            "first_stage_epochs": 0,
+            "select": "validation",
             "model_arguments": {},
             **HYPERPARAMETERS[model],
             **{name: value for name, value in overrides.items() if value is not None},
@@ -123,8 +153,10 @@ class Experiment:
 
     def __post_init__(self) -> None:
         _require("model", self.model, MODELS)
-        _require("method", self.method, METHODS)
+        _require("method", self.method, METHODS + CONTROLS)
         _require("site", self.site, SITES)
+        _require("pattern", self.pattern, PATTERNS)
+        _require("select", self.select, SELECTIONS)
         for name in ("missing_rate", "test_missing_rate"):
             low, high = getattr(self, name)
             if not 0 <= low <= high <= 1:
@@ -133,9 +165,20 @@ class Experiment:
                     f"Received: {name}=({low}, {high})."
                 )
             object.__setattr__(self, name, (float(low), float(high)))
-        for name in ("batch_size", "epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1. Received: {getattr(self, name)}.")
+        least = {"batch_size": 1, "epochs": 1, "first_stage_epochs": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"`{name}` must be >= {value}. Received: {getattr(self, name)}.")
+
+    @property
+    def passes(self) -> int:
+        """Passes over the training data in an epoch; those of M3S are one, of double batches."""
+        return self.inner_steps + 1 if self.method == "spl-trn-equal" else 1
+
+    @property
+    def gradients(self) -> int:
+        """Gradients of `batch_size` rows for each `batch_size` rows of training data an epoch."""
+        return self.inner_steps + 1 if self.method in ("m3s", "spl-trn-equal") else 1
 
     def replace(self, **changes: Any) -> "Experiment":
         """A copy with some values changed."""

@@ -3,10 +3,15 @@
 experiment.json    the `Experiment`
 environment.json   versions, backend, fingerprints of the data
 history.csv        a row per epoch
-best.keras         the model of the best validation value so far
-last-0012.keras    the model, optimizer, seeds and memories after an epoch, to go on from
+best.keras         the model of the epoch selected so far
+last-0012.keras    the model, optimizer, seeds and memories after an epoch, to go on from; there are
+                   the newest and the one before it
+timing.json        seconds of training, and epochs, up to the newest of them
 predictions.csv    id, truth, prediction on the test data
 metrics.json       test metrics; there once the run is complete
+retest-*.json      the same model under other holes: `test_missing_rate`, `pattern`, `metrics`
+error.json         why a run of a study failed; gone when it succeeds
+run.lock           held by the process that is at it
 """
 
 import contextlib
@@ -39,6 +44,14 @@ class ChangedExperimentError(ValueError):
     """The directory holds a run of another experiment."""
 
 
+class DamagedRunError(ValueError):
+    """The directory holds checkpoints of which none can be read."""
+
+
+class RunBusyError(OSError):
+    """Another process is doing this run."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
     """Paths of a run's files, and how they are read and written.
@@ -54,10 +67,21 @@ class RunDirectory:
         return self.path / "best.keras"
 
     @property
-    def last(self) -> tuple[int, pathlib.Path] | None:
-        """The newest checkpoint: epochs done, and its file."""
-        found = sorted(self.path.glob("last-*.keras"))
-        return (int(found[-1].stem.removeprefix("last-")), found[-1]) if found else None
+    def checkpoints(self) -> list[tuple[int, pathlib.Path]]:
+        """Epochs done and file of each checkpoint, the newest first."""
+        found = sorted(self.path.glob("last-*.keras"), reverse=True)
+        return [(int(path.stem.removeprefix("last-")), path) for path in found]
+
+    def retest_file(self, missing_rate: tuple[float, float], pattern: str) -> pathlib.Path:
+        """Where the test metrics of other holes are kept."""
+        low, high = missing_rate
+        return self.path / f"retest-{low:.2f}-{high:.2f}-{pattern}.json"
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        known = (self.path / "timing.json").is_file()
+        return float(self.read_json("timing.json")["seconds"]) if known else 0.0
 
     @property
     def complete(self) -> bool:
@@ -96,6 +120,34 @@ class RunDirectory:
             return
         self.write_json("experiment.json", experiment.to_dict())
 
+    @contextlib.contextmanager
+    def locked(self, wait: bool = False) -> Iterator[None]:
+        """Holds the run for this process; the system lets go of it when the process dies.
+
+        Args:
+            wait: Whether to wait while another process holds it.
+
+        Raises:
+            RunBusyError: If another holds it, without `wait`.
+        """
+        import filelock
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path / "run.lock", timeout=-1 if wait else 0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise RunBusyError(
+                f"Only one process may do a run. Another one is at {self.path}. Wait until it has "
+                "ended, or choose another directory."
+            ) from None
+        try:
+            for left in self.path.glob(".writing-*"):  # by a process that was killed
+                left.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
+
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         with self.writing(name) as temporary:
             temporary.write_text(json.dumps(values, indent=2) + "\n")
@@ -105,7 +157,8 @@ class RunDirectory:
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         with self.writing(name) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+            names = dict.fromkeys(name for row in rows for name in row)
+            writer = csv.DictWriter(file, fieldnames=list(names), restval="nan")
             writer.writeheader()
             writer.writerows(rows)
 
@@ -127,9 +180,16 @@ class RunDirectory:
         path = pathlib.Path(temporary)
         try:
             yield path
+            _to_disk(path)
             os.replace(path, self.path / name)
         finally:
             path.unlink(missing_ok=True)
+
+
+def _to_disk(path: pathlib.Path) -> None:
+    """Waits until a file is where a loss of power leaves it."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def environment(backend: str, data: Mapping[str, str]) -> dict[str, Any]:

@@ -1,20 +1,22 @@
 """`Experiment` -> trained run directory; interrupted, it goes on from where it was saved."""
 
+import pathlib
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_m3s import models
+from keras_m3s import first_stage, models, selection, stopping
 from keras_m3s.batches import Batches, SetEpoch
 from keras_m3s.data import Split
 from keras_m3s.experiment import Experiment
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality, fixed_draws
-from keras_m3s.runs import RunDirectory, environment
+from keras_m3s.runs import DamagedRunError, RunDirectory, environment
 from keras_m3s.stream import StreamedSplit
 
 SAVE_EVERY = 10.0
@@ -26,21 +28,27 @@ def train(
     run: RunDirectory,
     splits: Mapping[str, Split | StreamedSplit],
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    observers: Sequence[keras.callbacks.Callback] = (),
 ) -> WithMissing:
     """Trains an experiment to its end; an interrupted run goes on, a finished one is used.
+
+    Hold the run while you do, see `RunDirectory.locked`.
 
     Args:
         experiment: What to train.
         run: Where its files are.
         splits: `train` and `valid`, in memory or on disk.
         callbacks: More callbacks for `fit`, to show progress.
+        observers: Callbacks that add values to the log of an epoch, for its row of the history.
 
     Returns:
-        The model of the best validation value.
+        The model of the selected epoch.
 
     Raises:
         ChangedExperimentError: If the directory holds another experiment's run.
+        DamagedRunError: If none of its checkpoints can be read.
         FloatingPointError: If the loss is not finite any more.
+        Stopped: On SIGTERM, saved.
     """
     run.start(experiment)
     fingerprints = {name: split.fingerprint() for name, split in splits.items()}
@@ -49,29 +57,56 @@ def train(
     keras.utils.set_random_seed(experiment.seed)
     batches = train_batches(experiment, splits["train"])
     model = build(experiment, splits["train"])
-    done = 0
-    if run.last:
-        done, checkpoint = run.last
-        model = keras.saving.load_model(checkpoint)
+    rate = float(model.optimizer.learning_rate)
+    done, restored = newest_checkpoint(run)
+    if restored is not None:
+        model = restored
+    elif experiment.first_stage_epochs:
+        first_stage.teach(model.model, experiment, splits)
     procedure = model.model.training_callbacks(batches)
     keeper = Keeper(run, experiment, model.model, run.read_history()[:done])
     if done < experiment.epochs and not keeper.out_of_patience:
-        model.fit(
-            batches,
-            shuffle=False,  # of batches, by Keras, from a state that no checkpoint holds
-            validation_data=fixed_batches(experiment, splits["valid"], stream=1),
-            initial_epoch=done,
-            epochs=experiment.epochs,
-            callbacks=[
-                SetEpoch(batches),
-                *procedure,
-                keeper,
-                Replay(procedure, keeper.history),
-                *callbacks,
-            ],
-            verbose=0,
-        )
+        with stopping.graceful():
+            model.fit(
+                batches,
+                shuffle=False,  # of batches, by Keras, from a state that no checkpoint holds
+                validation_data=fixed_batches(experiment, splits["valid"], stream=1),
+                initial_epoch=done,
+                epochs=experiment.epochs,
+                callbacks=[
+                    SetEpoch(batches),
+                    *procedure,
+                    *observers,
+                    keeper,
+                    Replay(procedure, keeper.history, rate),
+                    *callbacks,
+                ],
+                verbose=0,
+            )
     return keras.saving.load_model(run.best)
+
+
+def newest_checkpoint(run: RunDirectory) -> tuple[int, WithMissing | None]:
+    """Epochs done and the model of the newest checkpoint that can be read; `(0, None)` without any.
+
+    Raises:
+        DamagedRunError: If there are some and none can be read.
+    """
+    first: Exception | None = None
+    for done, path in run.checkpoints:
+        try:
+            return done, keras.saving.load_model(path)
+        except Exception as error:  # damage shows in many ways: ZIP, HDF5, JSON, shapes
+            warnings.warn(
+                f"{path} cannot be read, the one before it is used: {error}", stacklevel=2
+            )
+            first = first or error
+    if first is None:
+        return 0, None
+    raise DamagedRunError(
+        f"One of the checkpoints in {run.path} must be readable. Received: {first} Delete its "
+        "last-*.keras to begin the run anew."
+    ) from first
 
 
 def build(experiment: Experiment, train_split: Split | StreamedSplit) -> WithMissing:
@@ -83,7 +118,9 @@ def build(experiment: Experiment, train_split: Split | StreamedSplit) -> WithMis
     """
     cls = models.MODELS[experiment.model]
     model = cls(**{**cls.data_arguments(train_split.labels), **experiment.model_arguments})
-    missing = transform(experiment.missing_rate, experiment.site, experiment.seed)
+    missing = transform(
+        experiment.missing_rate, experiment.site, experiment.seed, experiment.pattern
+    )
     outer: WithMissing
     if experiment.method == "m3s":
         outer = M3S(
@@ -100,9 +137,13 @@ def build(experiment: Experiment, train_split: Split | StreamedSplit) -> WithMis
     return outer
 
 
-def transform(missing_rate: tuple[float, float], site: str, seed: int | None = None) -> Any:
+def transform(
+    missing_rate: tuple[float, float], site: str, seed: int | None = None, pattern: str = "span"
+) -> Any:
     """T for a site: along time on raw sequences, along the features of encoded vectors."""
-    return MissingModality(missing_rate, axis="time" if site == "raw" else "feature", seed=seed)
+    options = {} if pattern == "span" else {"pattern": pattern}
+    axis = "time" if site == "raw" else "feature"
+    return MissingModality(missing_rate, axis=axis, seed=seed, **options)
 
 
 def train_batches(experiment: Experiment, split: Split | StreamedSplit) -> Batches:
@@ -117,6 +158,7 @@ def train_batches(experiment: Experiment, split: Split | StreamedSplit) -> Batch
         seed=experiment.seed,
         double=experiment.method == "m3s",
         draws=draws,
+        passes=experiment.passes,
     )
 
 
@@ -149,21 +191,32 @@ class Keeper(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.run = run
-        self.patience = experiment.patience
-        self.monitor, self.sign = model.monitor, -1 if model.monitor_mode == "min" else 1
+        self.experiment = experiment
+        self.monitor, self.mode = model.monitor, model.monitor_mode
         self.history = history
-        self._saved_at = time.monotonic()
+        self._saved_at = self._began = time.monotonic()
+        self._seconds = run.seconds
+        self._newest: pathlib.Path | None = None
+        if history:
+            self._newest = self._checkpoint_path()
 
     @property
-    def best_epoch(self) -> int:
-        """Index of the best epoch so far, the first of equals."""
-        return int(np.argmax([self.sign * row[self.monitor] for row in self.history]))
+    def selected_epoch(self) -> int:
+        """Index of the epoch that is to be tested, so far."""
+        model, select = self.experiment.model, self.experiment.select
+        return selection.selected_epoch(self.history, self.monitor, self.mode, model, select)
 
     @property
     def out_of_patience(self) -> bool:
-        if self.patience is None or not self.history:
+        patience = self.experiment.patience
+        if patience is None or not self.history:
             return False
-        return len(self.history) - 1 - self.best_epoch >= self.patience
+        best = selection.best_epoch(self.history, self.monitor, self.mode)
+        return len(self.history) - 1 - best >= patience
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if stopping.asked() and self._saved:
+            self._stop()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         row = {"epoch": epoch + 1.0} | {k: float(v) for k, v in sorted((logs or {}).items())}
@@ -174,25 +227,45 @@ class Keeper(keras.callbacks.Callback):
                 "rates; the run can go on from its last checkpoint."
             )
         self.history.append(row)
-        if self.best_epoch == len(self.history) - 1:
+        if self.selected_epoch == len(self.history) - 1:
             self._save(self.run.best)
         if self.out_of_patience:
             self.model.stop_training = True
+        if stopping.asked():
+            self._checkpoint()
+            self._stop()
         if time.monotonic() - self._saved_at > SAVE_EVERY:
             self._checkpoint()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._checkpoint()
+        if not self._saved:
+            self._checkpoint()
+
+    @property
+    def _saved(self) -> bool:
+        """Whether no epoch was done since the newest checkpoint."""
+        return not self.history or self._newest == self._checkpoint_path()
+
+    def _checkpoint_path(self) -> pathlib.Path:
+        return self.run.path / f"last-{len(self.history):04d}.keras"
 
     def _checkpoint(self) -> None:
         # The rows first: those beyond the checkpoint are dropped when the run goes on from it.
         self.run.write_csv("history.csv", self.history)
-        older = set(self.run.path.glob("last-*.keras"))
-        newest = self.run.path / f"last-{len(self.history):04d}.keras"
+        seconds = self._seconds + time.monotonic() - self._began
+        self.run.write_json("timing.json", {"seconds": seconds, "epochs": len(self.history)})
+        newest, before = self._checkpoint_path(), self._newest
         self._save(newest)
-        for path in older - {newest}:
+        for path in set(self.run.path.glob("last-*.keras")) - {newest, before}:
             path.unlink()
+        self._newest = newest
         self._saved_at = time.monotonic()
+
+    def _stop(self) -> None:
+        raise stopping.Stopped(
+            f"Asked to stop; {len(self.history)} of {self.experiment.epochs} epochs of "
+            f"{self.run.path} are saved. The same command goes on from there."
+        )
 
     def _save(self, path: Any) -> None:
         with self.run.writing(path.name) as temporary:
@@ -204,15 +277,26 @@ class Replay(keras.callbacks.Callback):
 
     Keras' callbacks forget when training begins; what they change in the optimizer was saved with
     it, so that is put back as it was.
+
+    Args:
+        callbacks: Those of the model's training; one that has `start_from` is told `rate`.
+        history: Rows of the epochs already done.
+        rate: The learning rate before the first epoch.
     """
 
     def __init__(
-        self, callbacks: Sequence[keras.callbacks.Callback], history: list[dict[str, float]]
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        history: list[dict[str, float]],
+        rate: float,
     ) -> None:
         super().__init__()
-        self.callbacks, self.rows = callbacks, list(history)
+        self.callbacks, self.rows, self.rate = callbacks, list(history), rate
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        for callback in self.callbacks:
+            if hasattr(callback, "start_from"):
+                callback.start_from(self.rate)
         before = [keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables]
         for row in self.rows:
             for callback in self.callbacks:

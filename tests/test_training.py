@@ -29,7 +29,7 @@ def test_a_run_leaves_all_its_files(splits, tmp_path):
     metrics = evaluation.run_experiment(experiment(), run, splits)
     assert {p.name for p in run.path.iterdir()} == {
         "experiment.json", "environment.json", "history.csv", "best.keras", "last-0003.keras",
-        "predictions.csv", "metrics.json",
+        "predictions.csv", "metrics.json", "timing.json", "run.lock",
     }  # fmt: skip
     assert run.experiment() == experiment()
     assert [row["epoch"] for row in run.read_history()] == [1, 2, 3]
@@ -45,35 +45,6 @@ def test_a_run_leaves_all_its_files(splits, tmp_path):
     best = (run.path / "best.keras").stat().st_mtime_ns
     assert evaluation.run_experiment(experiment(), run, splits) == metrics
     assert (run.path / "best.keras").stat().st_mtime_ns == best, "a finished run was run again"
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillAfter(keras.callbacks.Callback):
-    """Stands in for a kill: `BaseException` leaves no time for the end of training."""
-
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch == self.epoch:
-            raise Killed
-
-
-@pytest.mark.parametrize("method", ["orig", "m3s"])
-def test_interrupted_runs_end_with_the_same_numbers(splits, tmp_path, method, monkeypatch):
-    whole = RunDirectory(tmp_path / "whole")
-    expected = evaluation.run_experiment(experiment(method), whole, splits)
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
-    cut = RunDirectory(tmp_path / "cut")
-    with pytest.raises(Killed):
-        evaluation.run_experiment(experiment(method), cut, splits, [KillAfter(1)])
-    assert not cut.complete and len(cut.read_history()) == 2
-    assert evaluation.run_experiment(experiment(method), cut, splits) == expected
-    assert cut.read_history() == whole.read_history()
 
 
 def test_the_best_validation_epoch_is_tested(splits, tmp_path):

@@ -104,6 +104,10 @@ class BaseModel(keras.Model):
         """
         return []
 
+    def first_stage(self) -> "BaseModel | None":
+        """What is to be trained on complete input first, then for `load_teacher`; or `None`."""
+        return None
+
     @classmethod
     def data_arguments(cls, labels: Any) -> dict[str, Any]:
         """Constructor arguments that follow from the training labels `(examples,)`.

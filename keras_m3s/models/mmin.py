@@ -145,6 +145,17 @@ class MMIN(UtteranceModel):
             self.cycle_imagination.build(joined)
         self.classifier.build((None, self.n_blocks * self.autoencoder_layers[-1]))
 
+    def first_stage(self) -> UttFusion:
+        """A stage 1 with encoders like the model's, not trained."""
+        shared = [
+            *("num_classes", "classifier_layers", "batch_norm", "mask_padding"),
+            *("text_channels", "text_heights", "text_dropout_rate"),
+            *(f"{m}_size" for m in self.sizes),
+            *(f"{m}_pooling" for m in self.poolings),
+        ]
+        config = self.get_config()
+        return UttFusion(dtype=self.dtype_policy, **{name: config[name] for name in shared})
+
     def load_teacher(self, teacher: UttFusion) -> None:
         """Takes a trained stage 1: its encoders become the teacher, and the student's beginning.
 

@@ -39,7 +39,8 @@ class LinearDecay(keras.callbacks.Callback):
             published count starts at 1.
         decay_epochs: Further epochs; the one after them would have rate 0.
 
-    A run that resumes goes on from the rate that the loaded optimizer holds.
+    A run that resumes goes on from the rate that the loaded optimizer holds; to the last digit, if
+    `start_from` tells the rate of epoch 0.
     """
 
     def __init__(self, constant_epochs: int, decay_epochs: int) -> None:
@@ -55,6 +56,10 @@ class LinearDecay(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.base = None
+
+    def start_from(self, rate: float) -> None:
+        """Sets the full rate, after training has begun; dividing it out again would round."""
+        self.base = rate
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         optimizer = self.model.optimizer

@@ -1,0 +1,240 @@
+"""`keras-m3s reproduce`: the paper's study in one command."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from keras_m3s.experiment import SELECTIONS
+from keras_m3s.study import NAMES
+
+EXECUTORS = ("local", "ray", "dask")
+SEEDS, QUICK_SEEDS = 5, 2
+
+
+@click.command()
+@click.argument("study", type=click.Choice(NAMES), metavar="STUDY")
+@click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder of prepared data sets. Without this and --manual-dir generated data stands in.")  # fmt: skip
+@click.option("--manual-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder with the files you brought, or with a folder of them for each data set.")  # fmt: skip
+@click.option("--seeds", type=click.IntRange(1), help=f"Seeds of each run.  [default: {SEEDS}; {QUICK_SEEDS} with --quick]")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Small models, few epochs, tiny generated data: shows that all works.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="List the runs and about how long they take; do nothing.")  # fmt: skip
+@click.option("--executor", type=click.Choice(EXECUTORS), default="local", help="Where runs are done.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1), help="Runs at once.  [default: by cores and memory]")  # fmt: skip
+@click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), help="Folder of run directories.  [default: runs/reproduce, with --quick runs/quick]")  # fmt: skip
+@click.option("--select", type=click.Choice(SELECTIONS), default="validation", help="What chooses the epoch that is tested. `paper`: as the published scripts do, some on test data.")  # fmt: skip
+def reproduce(
+    study: str,
+    data_dir: pathlib.Path | None,
+    manual_dir: pathlib.Path | None,
+    seeds: int | None,
+    quick: bool,
+    dry_run: bool,
+    executor: str,
+    jobs: int | None,
+    runs_dir: pathlib.Path | None,
+    select: str,
+) -> None:
+    """Make all runs of a table or figure of the paper, and a report.
+
+    \b
+    STUDY is one of
+      table2 table3 table4 table5 figure1 figure3 figure4   the paper's
+      paper                                                 all of these
+      budget matrix steps alpha order site protocols        beyond the paper
+      all                                                   everything
+
+    Finished runs are used as they are, interrupted ones go on where they were saved.
+
+    \b
+    Example:
+      keras-m3s reproduce all --quick
+      keras-m3s reproduce table2 --manual-dir ~/data --seeds 5
+    """
+    from keras_m3s import executors
+    from keras_m3s.study import Settings, plan
+
+    if not os.environ.get("KERAS_BACKEND") and quick:
+        os.environ["KERAS_BACKEND"] = _quickest()
+    runs_dir = runs_dir or pathlib.Path("runs", "quick" if quick else "reproduce")
+    datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run)
+    settings = Settings(datasets, range(seeds or (QUICK_SEEDS if quick else SEEDS)), quick, select)
+    planned = plan(study, settings)
+    place = executors.Place(
+        runs=str(runs_dir),
+        data_dir=str(data_dir or runs_dir / "data") if not manual_dir else _text(data_dir),
+        manual_dir=_text(manual_dir),
+        backend=os.environ.get("KERAS_BACKEND") or _configured_backend(),
+    )
+    jobs = jobs or executors.default_jobs(max(1, len(planned)))
+    announce(study, planned, absent, runs_dir, jobs, listed=dry_run)
+    if dry_run:
+        return
+    if not planned:
+        raise click.ClickException(
+            "There must be data for at least one row. Pass --data-dir or --manual-dir with some, "
+            "or neither for generated data."
+        )
+    outcomes = make(planned, place, executor, jobs)
+    print_tables(planned, place)
+    finish(runs_dir, quick)
+    failed = [o for o in outcomes if o.status not in (executors.DONE, executors.REUSED)]
+    for outcome in failed:
+        click.echo(f"{outcome.status}: {outcome.key}\n  {outcome.message}", err=True)
+    if failed:
+        raise click.ClickException(
+            f"{len(failed)} of {len(planned)} runs are not done. The same command does them again, "
+            "and only them."
+        )
+
+
+def find_data(
+    data_dir: pathlib.Path | None,
+    manual_dir: pathlib.Path | None,
+    runs_dir: pathlib.Path,
+    quick: bool,
+    dry_run: bool,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What is taken for each of the paper's data sets, and why nothing is for some."""
+    from keras_m3s import study
+
+    if data_dir is None and manual_dir is None:
+        stand_ins = study.QUICK_STAND_INS if quick else study.STAND_INS
+        if not dry_run:
+            for name in dict.fromkeys(stand_ins.values()):
+                _prepare(name, runs_dir / "data", None)
+        return dict(stand_ins), {}
+    names = dict.fromkeys(study.CELLS.values())
+    if dry_run:
+        return {name: name for name in names}, {}
+    found, absent = {}, {}
+    for name in names:
+        try:
+            _prepare(name, data_dir, manual_dir)
+            found[name] = name
+        except (ValueError, OSError) as error:
+            absent[name] = str(error)
+    return found, absent
+
+
+def _prepare(name: str, data_dir: pathlib.Path | None, manual_dir: pathlib.Path | None) -> None:
+    from keras_m3s import data
+    from keras_m3s.executors import manual_dir as own_folder
+
+    name, _, config = name.partition("/")
+    data.prepare(name, data_dir, own_folder(name, _text(manual_dir)), config or None)
+
+
+def announce(
+    study: str,
+    planned: Sequence[Any],
+    absent: dict[str, str],
+    runs_dir: pathlib.Path,
+    jobs: int,
+    listed: bool,
+) -> None:
+    """What will be done, what not and why, and about how long it takes."""
+    from keras_m3s import estimate
+    from keras_m3s.runs import RunDirectory
+    from keras_m3s.study import CELLS, models_of
+
+    for model in models_of(study):
+        if CELLS[model] in absent:
+            reason = absent[CELLS[model]]
+            click.echo(f"{model} on {CELLS[model]}: left out, the data is not here: {reason}")
+    known = estimate.measured(runs_dir)
+    there = sum(RunDirectory(runs_dir / p.experiment.key).complete for p in planned)
+    if listed:
+        for p in planned:
+            e = p.experiment
+            retests = f"   and {len(p.retests)} more tests" if p.retests else ""
+            click.echo(f"{e.key:<72}{rate(e.missing_rate):>12}{e.epochs:>5} epochs{estimate.readable(estimate.seconds(p, known)):>10}{retests}")  # fmt: skip
+    left = estimate.readable(estimate.total(planned, runs_dir, jobs))
+    basis = "measured on runs that are there" if known else "a guess: nothing like it is there yet"
+    click.echo(f"{study}: {len(planned)} runs, {there} of them there; {jobs} at once, about {left} ({basis})")  # fmt: skip
+
+
+def make(planned: Sequence[Any], place: Any, executor: str, jobs: int) -> list[Any]:
+    """All runs, with progress on the way."""
+    from keras_m3s import executors, stopping
+    from keras_m3s.cli.study_progress import StudyProgress
+
+    with stopping.graceful(children=True):
+        with StudyProgress(planned, place, jobs):
+            outcomes = executors.execute(planned, place, executor, jobs)
+        if stopping.asked():
+            click.echo("Stopped; what was done is saved, and the same command goes on.", err=True)
+    return outcomes
+
+
+def print_tables(planned: Sequence[Any], place: Any) -> None:
+    """Methods side by side, a table for each model, data set and pair of rates."""
+    from keras_m3s.experiment import HYPERPARAMETERS
+    from keras_m3s.report import text_table
+
+    tables: dict[str, dict[str, list[Any]]] = {}
+    for p in planned:
+        e, run = p.experiment, place.run(p)
+        published = HYPERPARAMETERS[e.model]["inner_learning_rate"]
+        swept = (e.inner_steps, e.first_order, e.inner_learning_rate) != (1, True, published)
+        if not run.complete or swept:  # the report has the sweeps
+            continue
+        title = f"{e.model} on {e.dataset}, {rate(e.missing_rate)} missing"
+        title += "" if e.pattern == "span" else f" ({e.pattern})"
+        title += "" if e.site == "raw" else f" in {e.site} vectors"
+        mark = "" if e.select == "validation" else "; epochs chosen as the published scripts do"
+        tested = [(rate(e.test_missing_rate), run.read_json("metrics.json"))]
+        for c in p.retests:
+            file = run.retest_file(c.missing_rate, c.pattern)
+            if file.is_file():
+                tested.append((rate(c.missing_rate), run.read_json(file.name)["metrics"]))
+        for where, metrics in tested:
+            full = f"{title}, tested at {where}{mark}"
+            tables.setdefault(full, {}).setdefault(e.method, []).append(metrics)
+    for title, results in tables.items():
+        click.echo(f"\n{title}:\n\n{text_table(results)}")
+
+
+def finish(runs_dir: pathlib.Path, quick: bool) -> None:
+    """Writes the report of all runs in the folder."""
+    from keras_m3s.report import write_report
+
+    title = "M3S, the study"
+    if quick:
+        title += ": quick settings, which show that all works and say nothing of the methods"
+    try:
+        page, *_ = write_report(runs_dir, runs_dir / "report", title=title)
+    except ImportError as error:
+        click.echo(f"\nNo report: {error}", err=True)
+        page, *_ = write_report(runs_dir, runs_dir / "report", ["csv"])
+    click.echo(f"\nReport: {page}")
+
+
+def rate(values: tuple[float, float]) -> str:
+    """`40-60 %`."""
+    low, high = (f"{100 * value:.0f}" for value in values)
+    return f"{low}-{high} %" if low != high else f"{low} %"
+
+
+def _text(path: pathlib.Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _quickest() -> str:
+    """PyTorch compiles nothing, which is most of what the others do in a run of seconds."""
+    import importlib.util
+
+    return "torch" if importlib.util.find_spec("torch") else _configured_backend()
+
+
+def _configured_backend() -> str:
+    import keras
+
+    return str(keras.backend.backend())
+
+
+if __name__ == "__main__":
+    sys.exit(reproduce())

@@ -1,0 +1,54 @@
+"""Which epoch of a run is tested: that of the best validation value, or what the scripts chose.
+
+`"validation"` is the rule here, for all models: nothing is chosen on test data. `"paper"` follows
+the published training scripts, so that their numbers can be set beside like numbers:
+
+    MISA, Self-MM    the best validation loss, which is the same
+    MMIM             whenever the validation loss improves, and the best test MAE yet comes with it
+    MMIN             the best test UAR
+
+Reference: declare-lab/Multimodal-Infomax cd0774c, src/solver.py 295-316; AIM3-RUC/MMIN 69a45fe, its
+training script with `--verbose`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+Row = Mapping[str, float]
+
+PUBLISHED: dict[str, str] = {"mmim": "validation and test", "mmin": "test"}
+"""Model -> rule of its published script, where that looks at test data."""
+
+
+def looks_at_test(model: str, select: str) -> bool:
+    """Whether choosing an epoch takes the test values of each epoch."""
+    return select == "paper" and model in PUBLISHED
+
+
+def best_epoch(history: Sequence[Row], monitor: str, mode: str) -> int:
+    """Index of the row with the best value of `monitor`, the first of equals."""
+    sign = 1 if mode == "min" else -1
+    return min(range(len(history)), key=lambda i: (sign * history[i][monitor], i))
+
+
+def selected_epoch(history: Sequence[Row], monitor: str, mode: str, model: str, select: str) -> int:
+    """Index of the row whose model is tested.
+
+    Args:
+        history: A row per epoch, at least one; with test values where `looks_at_test`.
+        monitor: The model's validation value.
+        mode: `"min"` or `"max"`.
+        model: Name of the model.
+        select: One of `keras_m3s.experiment.SELECTIONS`.
+    """
+    if not looks_at_test(model, select):
+        return best_epoch(history, monitor, mode)
+    if PUBLISHED[model] == "test":
+        return best_epoch(history, monitor.replace("val_", "test_"), mode)
+    chosen, valid, test = 0, math.inf, math.inf
+    for index, row in enumerate(history):
+        if row["val_loss"] < valid:
+            valid = row["val_loss"]
+            if row["test_mae"] < test:
+                chosen, test = index, row["test_mae"]
+    return chosen

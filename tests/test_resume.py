@@ -1,0 +1,241 @@
+"""Runs cut off and gone on with: the same numbers to the last digit, for every model."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from keras_m3s import data, evaluation, stopping, training
+from keras_m3s.experiment import MODELS
+from keras_m3s.models import MMIN
+from keras_m3s.models.utt_fusion import LinearDecay
+from keras_m3s.runs import DamagedRunError, RunBusyError, RunDirectory
+from tests.small import fitting, small
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def splits(data_dir):
+    return data.load("synthetic_msa", data_dir=data_dir, config="tiny")
+
+
+class Killed(BaseException):
+    pass
+
+
+class SayWhenBegun(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer is not None and not self.said:
+            print("begun", flush=True)
+            self.said = True
+
+    said = False
+
+
+class KillIn(keras.callbacks.Callback):
+    """Stands in for a kill in the middle of an epoch."""
+
+    def __init__(self, epoch, batch=1):
+        super().__init__()
+        self.at, self.batch = epoch, batch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (self.at, self.batch):
+            raise Killed
+
+
+def weights(run):
+    model = keras.saving.load_model(run.best)
+    return [keras.ops.convert_to_numpy(v) for v in model.variables]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_goes_on_as_if_nothing_had_been(splits, tmp_path, monkeypatch, model):
+    """Cut off before the first checkpoint, then in each epoch that follows.
+
+    Self-MM has 6 batches an epoch and takes 4 a step, so that 2 are left over each time; MMIN's rate
+    decays from the second epoch on, by sevenths; MMIM has the state of its stage 0.
+    """
+    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(MMIN, "_epochs", (1, 6))
+    mine, e = fitting(splits, model), small(model)
+    whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
+    expected = evaluation.run_experiment(e, whole, mine, follow=True)
+    for epoch in range(e.epochs):
+        with pytest.raises(Killed):
+            evaluation.run_experiment(e, cut, mine, [KillIn(epoch)], follow=True)
+        assert [done for done, _ in cut.checkpoints][:1] == ([epoch] if epoch else [])
+    assert evaluation.run_experiment(e, cut, mine, follow=True) == expected
+    assert cut.read_history() == whole.read_history()
+    for ours, theirs in zip(weights(cut), weights(whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.once
+def test_a_decaying_rate_goes_on_exactly():
+    """Divided out of the rate that an optimizer holds in float32, the full rate would be another."""
+
+    def rates(resumed_at):
+        model = types.SimpleNamespace(optimizer=keras.optimizers.SGD(1e-4))
+        found, start = [], float(model.optimizer.learning_rate)
+        for epoch in range(60):
+            if epoch in (0, resumed_at):
+                callback = LinearDecay(20, 40)
+                callback.set_model(model)
+                replay = training.Replay([callback], [], start)
+                replay.set_model(model)
+                replay.on_train_begin()
+            callback.on_epoch_begin(epoch)
+            found.append(float(model.optimizer.learning_rate))
+        return found
+
+    assert rates(0)[-1] == pytest.approx(1e-4 / 41)
+    for epoch in (5, 22, 23, 41):
+        assert rates(epoch) == rates(0)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    e = small("misa", "orig")
+    whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
+    expected = evaluation.run_experiment(e, whole, splits)
+    with pytest.raises(Killed):
+        evaluation.run_experiment(e, cut, splits, [KillIn(3)])
+    (three, newest), (two, _) = cut.checkpoints
+    assert (three, two) == (3, 2)
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    (cut.path / ".writing-left.keras").write_text("by a killed process")
+    with pytest.warns(UserWarning, match="last-0003.keras cannot be read, the one before"):
+        assert evaluation.run_experiment(e, cut, splits) == expected
+    assert cut.read_history() == whole.read_history()
+    assert not list(cut.path.glob(".writing-*"))
+
+    for _, path in cut.checkpoints:
+        path.write_text("nothing")
+    (cut.path / "metrics.json").unlink()
+    with (
+        pytest.warns(UserWarning, match="cannot be read"),
+        pytest.raises(DamagedRunError, match=r"must be readable.*Delete its last-\*"),
+    ):
+        evaluation.run_experiment(e, cut, splits)
+
+
+def test_following_the_test_data_changes_nothing_but_the_history(splits, tmp_path):
+    e = small("mmim")
+    plain, followed = RunDirectory(tmp_path / "plain"), RunDirectory(tmp_path / "followed")
+    assert evaluation.run_experiment(e, plain, splits) == evaluation.run_experiment(
+        e, followed, splits, follow=True
+    )
+    rows = followed.read_history()
+    assert {"test_loss", "test_mae", "test_corr", "test_acc7"} <= set(rows[0])
+    assert rows[0]["test_loss"] == pytest.approx(rows[0]["test_mae"], rel=1e-5)  # of MMIM the same
+    kept = [{k: v for k, v in row.items() if not k.startswith("test_")} for row in rows]
+    assert kept == plain.read_history()
+    best = int(np.argmin([row["val_loss"] for row in rows]))
+    metrics = followed.read_json("metrics.json")
+    assert metrics["mae"] == pytest.approx(rows[best]["test_mae"], rel=1e-6)
+
+
+def test_sigterm_saves_and_the_run_goes_on(splits, tmp_path):
+    class Terminate(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    e = small("misa", "orig")
+    whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
+    expected = evaluation.run_experiment(e, whole, splits)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(
+        stopping.Stopped, match="3 of 4 epochs of .*cut are saved. The same command"
+    ):
+        evaluation.run_experiment(e, cut, splits, [Terminate()])
+    assert signal.getsignal(signal.SIGTERM) == before and not stopping.asked()
+    assert [done for done, _ in cut.checkpoints] == [3]
+    assert evaluation.run_experiment(e, cut, splits) == expected
+
+
+HOLD = """
+import pathlib, sys, time
+from keras_m3s.runs import RunDirectory
+with RunDirectory(pathlib.Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.once
+def test_a_second_process_is_kept_out_until_the_first_is_dead(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, run.path], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(RunBusyError, match="Only one process may do a run. Another one is at"):
+            run.locked().__enter__()
+    finally:
+        holder.kill()
+        holder.wait()
+    with run.locked():
+        pass
+
+
+RUN = """
+import pathlib, sys
+from keras_m3s import data, evaluation, training
+from keras_m3s.runs import RunDirectory
+from tests.small import fitting, small
+from tests.test_resume import SayWhenBegun
+training.SAVE_EVERY = 0.2
+model, data_dir, run = sys.argv[1:]
+splits = fitting(data.load("synthetic_msa", data_dir=data_dir, config="tiny"), model)
+evaluation.run_experiment(small(model, epochs=16), RunDirectory(pathlib.Path(run)), splits, [SayWhenBegun()])
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_points(splits, data_dir, tmp_path):
+    """As often as `KERAS_M3S_KILLS` says, with SIGKILL, each time in another process."""
+    kills, rng = int(os.environ.get("KERAS_M3S_KILLS", "3")), random.Random(0)
+    model = os.environ.get("KERAS_M3S_KILLED_MODEL", "mmim")
+    e = small(model, epochs=16)
+    whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
+    expected = evaluation.run_experiment(e, whole, fitting(splits, model))
+
+    def check(run):
+        assert run.read_json("metrics.json") == expected
+        assert run.read_history() == whole.read_history()
+
+    def start():
+        command = [sys.executable, "-c", RUN, model, data_dir, cut.path]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    points = []
+    for number in range(kills):
+        process = start()
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(rng.uniform(0.0, 1.5))
+        process.kill()
+        process.wait()
+        points.append(next((done for done, _ in cut.checkpoints), 0))
+        if cut.complete:  # it was faster: the rest of the kills falls on a new run
+            check(cut)
+            cut = RunDirectory(tmp_path / f"cut-{number}")
+    process = start()
+    process.communicate()
+    assert process.returncode == 0
+    check(cut)
+    print(f"{kills} kills with SIGKILL, after epochs {points}")
