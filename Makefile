@@ -60,7 +60,7 @@ lock: ## Resolve the newest versions into both lock files.
 	$(call require_python)
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install . && $(call freeze,requirements-base.lock)
-	build/lock/bin/pip install '.[jax,torch,text,report,dev]' && $(call freeze,requirements.lock)
+	build/lock/bin/pip install '.[jax,torch,text,report,dask,dev]' && $(call freeze,requirements.lock)
 
 clean: ## Remove what make made: .venv, build, dist and caches. Runs stay.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

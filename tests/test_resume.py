@@ -206,6 +206,7 @@ evaluation.run_experiment(small(model, epochs=16), RunDirectory(pathlib.Path(run
 """
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_killed_at_random_points(splits, data_dir, tmp_path):
     """As often as `KERAS_M3S_KILLS` says, with SIGKILL, each time in another process."""
