@@ -28,6 +28,9 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def load_splits(dataset: str, **where: Any) -> Any:
     """All splits of a data set, in memory."""
+    from keras_m3s.cli.quiet import import_tensorflow
+
+    import_tensorflow()
     from keras_m3s import data
 
     return data.load(dataset, **where)
