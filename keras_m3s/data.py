@@ -209,6 +209,24 @@ def inspect(path: str | os.PathLike[str]) -> Any:
     return _builders_module("inspection").inspect(pathlib.Path(path).expanduser())
 
 
+def unlabelled(path: str | os.PathLike[str], split: str | None = None) -> Any:
+    """Features to predict from: no labels needed, any modality absent, any clip or step missing.
+
+    Args:
+        path: A .pkl or .npz in MMSA's schema, with splits or without, or a folder of .npy; see
+            `tfds_builders.unlabelled`.
+        split: Which split of a file that has such; `None` for all.
+
+    Returns:
+        A `tfds_builders.unlabelled.Unlabelled`: `ids`, `features`, `lengths`.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: it is no such file.
+    """
+    return _builders_module("unlabelled").read(pathlib.Path(path).expanduser(), split)
+
+
 def label_lines(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
     """The lines of a folder's `label.csv`, checked; see `tfds_builders.npy_folder`.
 

@@ -32,6 +32,8 @@ LAYERS = (
     ("runs",),
     ("training",),
     ("evaluation",),
+    ("prediction",),
+    ("export",),
     ("paper", "significance", "robustness"),
     ("report",),
     ("cli",),

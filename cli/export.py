@@ -1,0 +1,7 @@
+"""`keras-m3s export`."""
+import click
+
+
+@click.command()
+def export() -> None:
+    """."""
