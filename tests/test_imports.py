@@ -48,6 +48,8 @@ NAMES_ONE = {
     "data.py": "tensorflow",
     "batches.py": "tensorflow",
     "models/checkpoints.py": "torch",
+    "export/onnx.py": "torch",
+    "export/saved_model.py": "tensorflow",
 }
 
 
