@@ -38,8 +38,13 @@ def write(
         ) from error
     import torch
 
-    symbolic = torch.onnx.symbolic_helper.parse_args("v", "v", "i")(_take_along_dim)
-    torch.onnx.register_custom_op_symbolic("aten::take_along_dim", symbolic, OPSET)
+    parsed = torch.onnx.symbolic_helper.parse_args
+    added = {
+        "aten::take_along_dim": parsed("v", "v", "i")(_take_along_dim),
+        "aten::layer_norm": parsed("v", "v", "v", "v", "f", "b")(_layer_norm),
+    }
+    for name, symbolic in added.items():
+        torch.onnx.register_custom_op_symbolic(name, symbolic, OPSET)
     try:
         # The exporter prints and warns of what it does; what counts is that the result agrees.
         with (
@@ -58,7 +63,8 @@ def write(
             "`--format saved_model` may do."
         ) from error
     finally:
-        torch.onnx.unregister_custom_op_symbolic("aten::take_along_dim", OPSET)
+        for name in added:
+            torch.onnx.unregister_custom_op_symbolic(name, OPSET)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
     return lambda x: np.asarray(session.run(None, {name: x[name] for name in names})[0])
@@ -71,6 +77,14 @@ def _take_along_dim(graph: Any, values: Any, index: Any, axis: int) -> Any:
     ones = graph.op("Constant", value_t=torch.ones(2, dtype=torch.int64))
     wide = graph.op("Concat", ones, graph.op("Shape", values, start_i=-1), axis_i=0)
     return graph.op("GatherElements", values, graph.op("Expand", index, wide), axis_i=axis)
+
+
+def _layer_norm(
+    graph: Any, x: Any, shape: Any, scale: Any, bias: Any, epsilon: float, cudnn: bool
+) -> Any:
+    """Over the last axis; the exporter's own wants `shape` to be constant, which Keras' is not."""
+    del shape, cudnn
+    return graph.op("LayerNormalization", x, scale, bias, epsilon_f=epsilon, axis_i=-1)
 
 
 @contextlib.contextmanager
