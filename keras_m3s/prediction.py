@@ -23,8 +23,8 @@ import numpy as np
 
 from keras_m3s import models
 from keras_m3s.meta import m3s
-from keras_m3s.modalities import COMPLEMENT, DRAWS, INDEX, MODALITIES, TEXT_BERT, length_key
 from keras_m3s.missing import UNKNOWN_TOKEN
+from keras_m3s.modalities import COMPLEMENT, DRAWS, INDEX, MODALITIES, TEXT_BERT, length_key
 from keras_m3s.runs import RunDirectory
 from keras_m3s.text import TextStates
 
@@ -208,7 +208,7 @@ def _lengths(
     shapes: Mapping[str, tuple[int, ...]],
     tokens: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
-    lengths = {}
+    lengths: dict[str, np.ndarray] = {}
     for m in ("text", "audio", "vision"):
         if m not in found:
             continue

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_m3s import data, prediction
 from keras_m3s import export as exporting
-from keras_m3s import prediction
 from tests import untrained_runs
 
 BACKEND = keras.backend.backend()
@@ -46,6 +46,23 @@ def test_every_model(made, name):
     np.testing.assert_allclose(runner(path)(x), model.predict(x), atol=1e-5)
     with pytest.raises(ValueError, match="must be free"):
         exporting.export(run, FORM)
+
+
+@pytest.mark.slow
+@needs_a_format
+def test_on_real_mosi(mosi_dir, tmp_path):
+    """All test segments: what ONNX Runtime or TensorFlow gives is what `predict` writes."""
+    if FORM == "onnx":
+        pytest.importorskip("onnxruntime")
+    path = mosi_dir / "unaligned_50.pkl"
+    run, _ = untrained_runs.of(tmp_path, "misa", data.load(path))
+    exported = runner(exporting.export(run, FORM))
+    model, clips = prediction.RunModel(run), data.unlabelled(path, "test")
+    rows = [row["prediction"] for row in prediction.rows(model, clips)]
+    x, _ = prediction.inputs(model, clips, range(len(clips)))
+    del x["index"]
+    assert len(rows) == 686 and np.ptp(rows) > 1e-3
+    np.testing.assert_allclose(exported(x)[:, 0], rows, atol=1e-5)
 
 
 @needs_a_format

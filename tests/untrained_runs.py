@@ -19,7 +19,11 @@ assert set(SMALL) == set(models.MODELS)
 
 def make(folder, model):
     """A run directory of `model`, and the splits that it is for."""
-    splits = data.load("synthetic_msa", folder / "data", config="tiny")
+    return of(folder, model, data.load("synthetic_msa", folder / "data", config="tiny"))
+
+
+def of(folder, model, splits):
+    """As `make`, for splits that are there."""
     if model == "mmin":
         splits = {
             name: dataclasses.replace(split, labels=(split.labels > 0).astype("int32"))

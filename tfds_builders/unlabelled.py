@@ -110,7 +110,9 @@ def read(path: Any, split: str | None = None) -> Unlabelled:
         raise DataError(f"{path.name} must hold the split {split!r}. Received: {splits or 'none'}.")
     if not splits:
         return _columns(path.name, content)
-    parts = [_columns(f"{path.name}, {one}", content[one]) for one in splits if split in (one, None)]
+    parts = [
+        _columns(f"{path.name}, {one}", content[one]) for one in splits if split in (one, None)
+    ]
     return parts[0] if len(parts) == 1 else _joined(path.name, parts)
 
 
@@ -124,7 +126,9 @@ def _columns(place: str, content: Mapping[str, Any]) -> Unlabelled:
             )
     rows = _rows(place, {name: len(array) for name, array in features.items()})
     ids = content.get("id")
-    ids = [str(i) for i in range(rows)] if ids is None else list(map(_text, np.asarray(ids).ravel()))
+    ids = (
+        [str(i) for i in range(rows)] if ids is None else list(map(_text, np.asarray(ids).ravel()))
+    )
     lengths = {
         name: np.asarray(content[key])
         for name in MODALITIES
@@ -208,7 +212,10 @@ def _joined(place: str, parts: Sequence[Unlabelled]) -> Unlabelled:
     return Unlabelled(
         place,
         [name for part in parts for name in part.ids],
-        {name: [row for part in parts for row in part.features[name]] for name in parts[0].features},
+        {
+            name: [row for part in parts for row in part.features[name]]
+            for name in parts[0].features
+        },
         {name: np.concatenate([part.lengths[name] for part in parts]) for name in parts[0].lengths},
     )
 

@@ -43,7 +43,9 @@ CHECKED_SIZES = (1, 2, 5)
 Runner = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 
-def export(run: RunDirectory, form: str, path: str | os.PathLike[str] | None = None) -> pathlib.Path:
+def export(
+    run: RunDirectory, form: str, path: str | os.PathLike[str] | None = None
+) -> pathlib.Path:
     """Exports a run's best model and compares it with the run's own predictions.
 
     Args:
@@ -78,7 +80,9 @@ def export(run: RunDirectory, form: str, path: str | os.PathLike[str] | None = N
     model = RunModel(run)
     inputs = made_up(model, max(CHECKED_SIZES), seed=0)
     signature = {
-        key: keras.layers.InputSpec(shape=(None, *array.shape[1:]), dtype=array.dtype.name, name=key)
+        key: keras.layers.InputSpec(
+            shape=(None, *array.shape[1:]), dtype=array.dtype.name, name=key
+        )
         for key, array in inputs.items()
     }
     parents = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
@@ -145,9 +149,7 @@ def _check(model: RunModel, exported: Runner, form: str) -> None:
     for size in CHECKED_SIZES:
         x = made_up(model, size, seed=size)
         wanted, received = model.predict(x), exported(x)
-        apart = (
-            np.abs(wanted - received).max() if wanted.shape == received.shape else float("inf")
-        )
+        apart = np.abs(wanted - received).max() if wanted.shape == received.shape else float("inf")
         if not apart <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
             raise ValueError(
                 f"The exported model must predict what the run predicts, to {TOLERANCE}. Received: "
