@@ -248,7 +248,9 @@ def _own(name: str, data_dir: str | os.PathLike[str] | None, config: str | None)
             f".npz file. Received: {name!r}."
         )
     if config is not None:
-        raise ValueError(f"{name} has no configs. Received: config={config!r}.")
+        raise ValueError(
+            f"`config` must be left out: {name} has no configs. Received: config={config!r}."
+        )
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(versions[-1].parent)

@@ -87,7 +87,7 @@ def read(path: Any, split: str | None = None) -> Unlabelled:
     path = pathlib.Path(path)
     if path.is_dir():
         if split is not None:
-            raise DataError(f"A folder has no splits. Received: split={split!r}. Leave it out.")
+            raise DataError(f"`split` must be left out for a folder. Received: split={split!r}.")
         return _folder(path)
     if not path.is_file():
         raise FileNotFoundError(f"There must be a file or a folder to predict. Received: {path}")
@@ -163,7 +163,7 @@ def _clips(path: pathlib.Path) -> list[tuple[str, str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{LABELS} must be a table in UTF-8: {error}.") from None
+        raise DataError(f"{LABELS} must be a table in UTF-8. Received: {error}.") from None
     clips = [(line.get("video_id") or "", line.get("clip_id") or "") for line in lines]
     for number, names in enumerate(clips, 2):
         if any(name in ("", "..") or "/" in name or "\\" in name for name in names):
