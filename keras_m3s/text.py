@@ -77,7 +77,8 @@ class TextStates(keras.layers.Layer):
             raise ValueError(
                 f"`inputs` must hold '{TEXT}' for this model: only a BERT can read tokens "
                 f"('{TEXT_BERT}'), and it was made without one. Pass `bert=` a backbone, a "
-                f"keras-hub preset or a folder; or give features as '{TEXT}'. Received keys: {tuple(inputs)}."
+                f"keras-hub preset or a folder; or give features as '{TEXT}'. "
+                f"Received keys: {tuple(inputs)}."
             )
         raise ValueError(
             f"`inputs` must hold '{TEXT}' (batch, steps, dim) or '{TEXT_BERT}' (batch, 3, steps). "
