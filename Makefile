@@ -23,7 +23,7 @@ FOR_TESTS = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 
 	--xla_llvm_disable_expensive_passes=true $(XLA_FLAGS)"
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test lint format bench wheel lock clean
+.PHONY: help demo test lint format docs bench wheel lock clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ format: $(FULL) ## Mend style where that can be done by itself.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(FULL) ## Build the docs site into site/.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: $(FULL) ## Run the benchmarks, one after the other.
 	@for script in benchmarks/*.py; do \
 		echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script $(ARGS) || exit 1; \
@@ -60,10 +63,10 @@ lock: ## Resolve the newest versions into both lock files.
 	$(call require_python)
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install . && $(call freeze,requirements-base.lock)
-	build/lock/bin/pip install '.[jax,torch,text,report,dask,dev]' && $(call freeze,requirements.lock)
+	build/lock/bin/pip install '.[jax,torch,text,report,dask,export,docs,dev]' && $(call freeze,requirements.lock)
 
-clean: ## Remove what make made: .venv, build, dist and caches. Runs stay.
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+clean: ## Remove what make made: .venv, build, dist, site and caches. Runs stay.
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The header of a lock file stays; a build of torch for one kind of machine is no version of its own.

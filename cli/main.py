@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from keras_m3s.cli.export import export
 from keras_m3s.cli.features import features
 from keras_m3s.cli.inspect import inspect
 from keras_m3s.cli.options import data_options, load_splits
+from keras_m3s.cli.predict import predict
 from keras_m3s.cli.prepare import prepare
 from keras_m3s.cli.report import report
 from keras_m3s.cli.reproduce import reproduce
@@ -173,6 +175,8 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     run_and_print(experiments, load_splits("synthetic_msa", data_dir=data_dir), runs_dir)
 
 
+main.add_command(predict)
+main.add_command(export)
 main.add_command(report)
 main.add_command(reproduce)
 

@@ -209,6 +209,24 @@ def inspect(path: str | os.PathLike[str]) -> Any:
     return _builders_module("inspection").inspect(pathlib.Path(path).expanduser())
 
 
+def unlabelled(path: str | os.PathLike[str], split: str | None = None) -> Any:
+    """Features to predict from: no labels needed, any modality absent, any clip or step missing.
+
+    Args:
+        path: A .pkl or .npz in MMSA's schema, with splits or without, or a folder of .npy; see
+            `tfds_builders.unlabelled`.
+        split: Which split of a file that has such; `None` for all.
+
+    Returns:
+        A `tfds_builders.unlabelled.Unlabelled`: `ids`, `features`, `lengths`.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: it is no such file.
+    """
+    return _builders_module("unlabelled").read(pathlib.Path(path).expanduser(), split)
+
+
 def label_lines(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
     """The lines of a folder's `label.csv`, checked; see `tfds_builders.npy_folder`.
 
@@ -230,7 +248,9 @@ def _own(name: str, data_dir: str | os.PathLike[str] | None, config: str | None)
             f".npz file. Received: {name!r}."
         )
     if config is not None:
-        raise ValueError(f"{name} has no configs. Received: config={config!r}.")
+        raise ValueError(
+            f"`config` must be left out: {name} has no configs. Received: config={config!r}."
+        )
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(versions[-1].parent)

@@ -195,7 +195,8 @@ class Experiment:
         if set(values) != known:
             raise ValueError(
                 "An experiment must have exactly the fields of this version of keras-m3s. "
-                f"Missing: {sorted(known - set(values))}; unknown: {sorted(set(values) - known)}."
+                f"Received: without {sorted(known - set(values))}, and with unknown "
+                f"{sorted(set(values) - known)}. Take the version that the run was made with."
             )
         return cls(**values)
 

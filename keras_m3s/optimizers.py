@@ -86,7 +86,8 @@ class GroupedAdam(keras.optimizers.Adam):
         others = [n for n in ("clipnorm", "clipvalue", "global_clipnorm") if kwargs.get(n)]
         if group_clipnorm is not None and others:
             raise ValueError(
-                f"Only one clipping can be set. Received: `group_clipnorm` and {others}."
+                "Only one clipping can be set, all others must be left out. Received: "
+                f"`group_clipnorm` and {others}."
             )
         super().__init__(
             learning_rate=learning_rate,
@@ -251,7 +252,7 @@ def _checked_options(
     if rate is not None:
         if not isinstance(learning_rate, float) or learning_rate <= 0:
             raise ValueError(
-                "A group's `learning_rate` needs a float > 0 as the optimizer's own, to be a "
+                "With a group's `learning_rate` the optimizer's own must be a float > 0, to be a "
                 f"multiple of. Received: learning_rate={learning_rate!r} and {dict(options)} for "
                 f"{pattern!r}. Give the group a `multiplier` instead."
             )

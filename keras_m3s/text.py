@@ -75,9 +75,10 @@ class TextStates(keras.layers.Layer):
             return states, self._mask(states, inputs.get(length_key(TEXT)))
         if TEXT_BERT in inputs:
             raise ValueError(
-                f"`inputs` holds tokens ('{TEXT_BERT}'), which only a BERT can read, but this "
-                "model was made without one. Pass `bert=` a backbone, a keras-hub preset or a "
-                f"folder; or give features as '{TEXT}'. Received keys: {tuple(inputs)}."
+                f"`inputs` must hold '{TEXT}' for this model: only a BERT can read tokens "
+                f"('{TEXT_BERT}'), and it was made without one. Pass `bert=` a backbone, a "
+                f"keras-hub preset or a folder; or give features as '{TEXT}'. "
+                f"Received keys: {tuple(inputs)}."
             )
         raise ValueError(
             f"`inputs` must hold '{TEXT}' (batch, steps, dim) or '{TEXT_BERT}' (batch, 3, steps). "

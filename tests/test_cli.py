@@ -17,7 +17,9 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
-@pytest.mark.parametrize("command", ["prepare", "inspect", "train", "evaluate", "demo"])
+@pytest.mark.parametrize(
+    "command", ["prepare", "inspect", "train", "evaluate", "predict", "export", "demo"]
+)
 def test_help_has_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0 and f"keras-m3s {command}" in result.output.split("Example:")[1]

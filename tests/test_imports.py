@@ -35,6 +35,8 @@ LAYERS = (
     ("first_stage",),
     ("training",),
     ("evaluation",),
+    ("prediction",),
+    ("export",),
     ("study",),
     ("executors", "estimate"),
     ("paper", "significance", "robustness"),
@@ -51,6 +53,8 @@ NAMES_ONE = {
     "data.py": "tensorflow",
     "batches.py": "tensorflow",
     "models/checkpoints.py": "torch",
+    "export/onnx.py": "torch",
+    "export/saved_model.py": "tensorflow",
 }
 
 

@@ -53,7 +53,10 @@ class ComParE:
         """
         frames = self._frames(clip.file)
         if not len(frames):
-            raise ValueError(f"{clip.file.name} must last a frame, 60 ms, at least.")
+            raise ValueError(
+                f"{clip.file.name} must last a frame, 60 ms, at least. Received: no frame. "
+                "Leave the clip out."
+            )
         starts = np.arange(0, len(frames), self.average)
         counts = np.diff([*starts, len(frames)])[:, None]
         return (np.add.reduceat(frames, starts, axis=0) / counts).astype(np.float32)
@@ -73,10 +76,16 @@ class ComParE:
         line = self._process.stdout.readline()
         if not line:
             self.close()
-            raise ValueError(f"openSMILE's process ended over {path.name}.")
+            raise ValueError(
+                f"{path.name} must be sound that openSMILE can read. Received: its process ended "
+                "over it. Write the sound anew as .wav, or leave the clip out."
+            )
         header = json.loads(line)
         if "error" in header:
-            raise ValueError(f"openSMILE cannot read {path.name}: {header['error']}")
+            raise ValueError(
+                f"openSMILE cannot read {path.name}, which must be sound. Received: "
+                f"{header['error']}. Write the sound anew as .wav, or leave the clip out."
+            )
         raw = self._process.stdout.read(4 * math.prod(header["shape"]))
         return np.frombuffer(raw, np.float32).reshape(header["shape"])
 

@@ -82,8 +82,9 @@ class MetaModel(primitives.MetaStep, WithMissing):
         if left or (unused and paths):
             raise ValueError(
                 "`inner_learning_rate` must give a rate to every trainable variable, and each "
-                f"pattern must be the first to fit some. Variables without one: {left}. Patterns "
-                f"without a variable: {unused}. Add a last pattern '' for all the rest."
+                f"pattern must be the first to fit some. Received: Variables without "
+                f"one: {left}; patterns without a variable: {unused}. "
+                "Add a last pattern '' for all the rest."
             )
         return [self._inner_rates[pattern] for pattern in found if pattern is not None]
 

@@ -163,8 +163,9 @@ class WithMissing(primitives.Objective, keras.Model):
         own = type(self.model).compute_loss is not keras.Model.compute_loss
         if self._compile_loss is None and not own and not self.model.losses:
             raise ValueError(
-                "There must be a loss to train on: the wrapped model was compiled with none, adds "
-                "none and does not override `compute_loss`. Pass `loss=` to `compile`."
+                "There must be a loss to train on. Received: a wrapped model that was compiled "
+                "with none, adds none and does not override `compute_loss`. Pass `loss=` to "
+                "`compile`."
             )
         return self.model._compute_loss(x, y, y_pred, sample_weight, training=training)
 

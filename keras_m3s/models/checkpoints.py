@@ -60,7 +60,8 @@ def load_torch_checkpoint(
     values, problems = _match(weights, state, unused)
     if problems:
         raise ValueError(
-            f"The checkpoint must fit {type(model).__name__} name by name; nothing was loaded.\n"
+            f"The checkpoint must fit {type(model).__name__} name by name; nothing was loaded. "
+            + "Received:\n"
             + "\n".join(problems)
             + "\nMake the model with the arguments the checkpoint was trained with, or pass"
             " `ignore=[...]` for names to leave aside."

@@ -184,7 +184,12 @@ class Recurrent(keras.layers.Layer):
                 outputs.append(self._torch_kernel(inputs.flip(1), self.backward_cell).flip(1))
             return outputs
         # On a GPU to ask for the longest length would wait for all that is queued there.
-        longest = steps if inputs.device.type != "cpu" else max(1, int(lengths.max()))
+        # An exported program must not keep the longest length of the batch it was traced with.
+        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        if traced or inputs.device.type != "cpu":
+            longest = steps
+        else:
+            longest = max(1, int(lengths.max()))
         x = inputs[:, :longest]
         time = torch.arange(longest, device=x.device)
         outputs = [self._torch_kernel(x, self.forward_cell)]

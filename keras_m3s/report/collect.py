@@ -179,7 +179,9 @@ def read_run(path: pathlib.Path, folder: pathlib.Path) -> Run:
         experiment = DEFAULTS | json.loads((path / "experiment.json").read_text())
         absent = [key for key in NEEDED if key not in experiment]
         if absent:
-            raise ValueError(f"experiment.json lacks {', '.join(absent)}")
+            raise ValueError(
+                f"experiment.json must have all of its fields. Received: none of {absent}."
+            )
         for key in ("missing_rate", "test_missing_rate"):
             experiment[key] = _rate(experiment[key])
         file = path / "environment.json"

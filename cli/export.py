@@ -1,0 +1,32 @@
+"""`keras-m3s export`."""
+
+import os
+import pathlib
+import sys
+
+import click
+
+BACKENDS = {"onnx": "torch", "saved_model": "tensorflow"}
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("run", type=click.Path(path_type=pathlib.Path))
+@click.option("--format", "form", type=click.Choice(list(BACKENDS)), default="onnx", help="For ONNX Runtime, or for TensorFlow.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=pathlib.Path), help="File or folder to write.  [default: in RUN/export]")  # fmt: skip
+def export(run: pathlib.Path, form: str, output: pathlib.Path | None) -> None:
+    """Export the best model in directory RUN, if it then predicts the same to 1e-5.
+
+    Each format is made by the backend that makes it well, ONNX by PyTorch and SavedModel by
+    TensorFlow, whatever backend the run was trained on and --backend says.
+
+    \b
+    Example:
+      keras-m3s export runs/mine-misa-m3s-seed0-0123456789 --format onnx
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = BACKENDS[form]
+    from keras_m3s import export as exporting
+    from keras_m3s.runs import RunDirectory
+
+    path = exporting.export(RunDirectory(run), form, output)
+    click.echo(f"{path}  predicts as the run does, to {exporting.TOLERANCE}")

@@ -1,0 +1,41 @@
+"""`keras-m3s predict`."""
+
+import pathlib
+
+import click
+
+FORMATS = ("csv", "jsonl")
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("run", type=click.Path(path_type=pathlib.Path))
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=pathlib.Path))
+@click.option("--format", "form", type=click.Choice(FORMATS), default="csv", help="A table, or a JSON object a line.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=pathlib.Path, dir_okay=False), help="File to write, whole or not at all.  [default: stdout]")  # fmt: skip
+@click.option("--split", help="Which split of INPUT.  [default: all there are]")
+@click.option("--batch-size", type=click.IntRange(1), default=64)
+def predict(
+    run: pathlib.Path,
+    source: pathlib.Path,
+    form: str,
+    output: pathlib.Path | None,
+    split: str | None,
+    batch_size: int,
+) -> None:
+    """Predict the clips of INPUT with the best model in directory RUN.
+
+    INPUT is a .pkl or .npz in MMSA's schema, or a folder of .npy. It needs no labels; any modality
+    may be absent, and steps that are missing are zeros or NaN. Beside each prediction stands what
+    share of each modality was missing.
+
+    \b
+    Example:
+      keras-m3s predict runs/mine-misa-m3s-seed0-0123456789 clips.npz --output predictions.csv
+    """
+    from keras_m3s import data, prediction
+    from keras_m3s.runs import RunDirectory
+
+    model = prediction.RunModel(RunDirectory(run))
+    clips = data.unlabelled(source, split)
+    with prediction.opened(output) as file:
+        prediction.write(prediction.rows(model, clips, batch_size), file, form)

@@ -1,0 +1,97 @@
+"""ONNX, by PyTorch's exporter as `keras.Model.export` drives it, read back by ONNX Runtime."""
+
+import contextlib
+import io
+import logging
+import pathlib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+OPSET = 18
+"""The opset that is written: old enough for the runtimes in use."""
+
+
+def write(
+    model: Any, signature: Mapping[str, Any], path: pathlib.Path
+) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """Writes a model and returns what runs the file.
+
+    Args:
+        model: A Keras model that takes a dict.
+        signature: Input -> `keras.InputSpec`.
+        path: File to write.
+
+    Raises:
+        ImportError: a package is not there.
+        ValueError: the model holds what the exporter cannot write.
+    """
+    try:
+        import onnx  # noqa: F401 - PyTorch's exporter needs it
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            f"Exporting to ONNX needs onnx and onnxruntime: {error}. Install them: "
+            "pip install 'keras-m3s[export]'."
+        ) from error
+    import torch
+
+    parsed = torch.onnx.symbolic_helper.parse_args
+    added = {
+        "aten::take_along_dim": parsed("v", "v", "i")(_take_along_dim),
+        "aten::layer_norm": parsed("v", "v", "v", "v", "f", "b")(_layer_norm),
+    }
+    for name, symbolic in added.items():
+        torch.onnx.register_custom_op_symbolic(name, symbolic, OPSET)
+    try:
+        # The exporter prints and warns of what it does; what counts is that the result agrees.
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            _quiet(logging.getLogger("torch.onnx")),
+        ):
+            warnings.simplefilter("ignore")
+            model.export(
+                path, "onnx", verbose=False, input_signature=[dict(signature)], opset_version=OPSET
+            )
+    except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        raise ValueError(
+            "The model must be made of operations that ONNX has. Received: "
+            f"{type(model).__name__}, where PyTorch's exporter says: {str(error).splitlines()[0]}. "
+            "`--format saved_model` may do."
+        ) from error
+    finally:
+        for name in added:
+            torch.onnx.unregister_custom_op_symbolic(name, OPSET)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+    return lambda x: np.asarray(session.run(None, {name: x[name] for name in names})[0])
+
+
+def _take_along_dim(graph: Any, values: Any, index: Any, axis: int) -> Any:
+    """`take_along_dim`, which the exporter lacks, of `(batch, steps, dim)` by `(batch, 1, 1)`."""
+    import torch
+
+    ones = graph.op("Constant", value_t=torch.ones(2, dtype=torch.int64))
+    wide = graph.op("Concat", ones, graph.op("Shape", values, start_i=-1), axis_i=0)
+    return graph.op("GatherElements", values, graph.op("Expand", index, wide), axis_i=axis)
+
+
+def _layer_norm(
+    graph: Any, x: Any, shape: Any, scale: Any, bias: Any, epsilon: float, cudnn: bool
+) -> Any:
+    """Over the last axis; the exporter's own wants `shape` to be constant, which Keras' is not."""
+    del shape, cudnn
+    return graph.op("LayerNormalization", x, scale, bias, epsilon_f=epsilon, axis_i=-1)
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Any:
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

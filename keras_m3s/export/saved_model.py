@@ -1,0 +1,28 @@
+"""TensorFlow's SavedModel, as `keras.Model.export` writes it, read back by TensorFlow."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+def write(
+    model: Any, signature: Mapping[str, Any], path: pathlib.Path
+) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """Writes a model and returns what runs the folder.
+
+    Args:
+        model: A Keras model that takes a dict.
+        signature: Input -> `keras.InputSpec`.
+        path: Folder to write.
+    """
+    import tensorflow as tf
+
+    model.export(path, "tf_saved_model", verbose=False, input_signature=[dict(signature)])
+    loaded = tf.saved_model.load(str(path))
+
+    def run(x: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.asarray(loaded.serve({name: tf.constant(x[name]) for name in signature}))
+
+    return run

@@ -1,0 +1,84 @@
+"""Exported models predict what the run predicts, or nothing is left."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_m3s import data, prediction
+from keras_m3s import export as exporting
+from tests import untrained_runs
+
+BACKEND = keras.backend.backend()
+FORM = {"torch": "onnx", "tensorflow": "saved_model"}.get(BACKEND)
+
+needs_a_format = pytest.mark.skipif(FORM is None, reason="no format is made on this backend")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return {name: untrained_runs.make(folder, name)[0] for name in untrained_runs.SMALL}
+
+
+def runner(path):
+    """What runs an exported model, without anything of ours."""
+    if FORM == "onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(path)
+        names = [one.name for one in session.get_inputs()]
+        return lambda x: session.run(None, {name: x[name] for name in names})[0]
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return lambda x: loaded.serve({name: tf.constant(value) for name, value in x.items()}).numpy()
+
+
+@needs_a_format
+@pytest.mark.parametrize("name", untrained_runs.SMALL)
+def test_every_model(made, name):
+    if FORM == "onnx":
+        pytest.importorskip("onnxruntime")
+    run = made[name]
+    path = exporting.export(run, FORM)
+    assert path.parent == run.path / "export"
+    model = prediction.RunModel(run)
+    x = exporting.made_up(model, 7, seed=9)
+    x["audio"][:3] = 0
+    np.testing.assert_allclose(runner(path)(x), model.predict(x), atol=1e-5)
+    with pytest.raises(ValueError, match="must be free"):
+        exporting.export(run, FORM)
+
+
+@pytest.mark.slow
+@needs_a_format
+def test_on_real_mosi(mosi_dir, tmp_path):
+    """All test segments: what ONNX Runtime or TensorFlow gives is what `predict` writes."""
+    if FORM == "onnx":
+        pytest.importorskip("onnxruntime")
+    path = mosi_dir / "unaligned_50.pkl"
+    run, _ = untrained_runs.of(tmp_path, "misa", data.load(path))
+    exported = runner(exporting.export(run, FORM))
+    model, clips = prediction.RunModel(run), data.unlabelled(path, "test")
+    rows = [row["prediction"] for row in prediction.rows(model, clips)]
+    x, _ = prediction.inputs(model, clips, range(len(clips)))
+    del x["index"]
+    assert len(rows) == 686 and np.ptp(rows) > 1e-3
+    np.testing.assert_allclose(exported(x)[:, 0], rows, atol=1e-5)
+
+
+@needs_a_format
+def test_what_disagrees_is_not_kept(made, tmp_path, monkeypatch):
+    if FORM == "onnx":
+        pytest.importorskip("onnxruntime")
+    exact = prediction.RunModel.predict
+    monkeypatch.setattr(prediction.RunModel, "predict", lambda self, x: exact(self, x) + 1e-3)
+    with pytest.raises(ValueError, match="must predict what the run predicts.*Nothing was kept"):
+        exporting.export(made["mmin"], FORM, tmp_path / "deep" / "er" / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_backend_must_fit(made, tmp_path):
+    for form in set(exporting.FORMATS) - {FORM}:
+        with pytest.raises(ValueError, match="must be made on the Keras backend.*Received:"):
+            exporting.export(made["mmin"], form, tmp_path / "model")
+    with pytest.raises(ValueError, match="`form` must be one of"):
+        exporting.export(made["mmin"], "tflite")

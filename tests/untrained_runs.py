@@ -1,0 +1,41 @@
+"""Run directories that predict: the models as they are born, built on the tiny generated data."""
+
+import dataclasses
+
+from keras_m3s import data, models
+from keras_m3s.experiment import Experiment
+from keras_m3s.runs import RunDirectory
+from keras_m3s.training import build, fixed_batches
+
+SMALL = {
+    "misa": {"hidden_size": 8, "transformer_size": 16},
+    "mmim": {},
+    "self_mm": {},
+    "mmin": {"audio_size": 4, "vision_size": 4, "text_size": 4, "text_channels": 3,
+             "classifier_layers": [5], "autoencoder_layers": [6, 4], "n_blocks": 2},
+}  # fmt: skip
+assert set(SMALL) == set(models.MODELS)
+
+
+def make(folder, model):
+    """A run directory of `model`, and the splits that it is for."""
+    return of(folder, model, data.load("synthetic_msa", folder / "data", config="tiny"))
+
+
+def of(folder, model, splits):
+    """As `make`, for splits that are there."""
+    if model == "mmin":
+        splits = {
+            name: dataclasses.replace(split, labels=(split.labels > 0).astype("int32"))
+            for name, split in splits.items()
+        }
+    experiment = Experiment.of(
+        "synthetic_msa/tiny", model, "spl-trn", batch_size=8, model_arguments=SMALL[model]
+    )
+    run = RunDirectory(folder / model)
+    run.start(experiment)
+    outer = build(experiment, splits["train"])
+    outer.predict(fixed_batches(experiment, splits["test"], 0), verbose=0)
+    with run.writing("best.keras") as path:
+        outer.save(path, overwrite=True)
+    return run, splits
