@@ -53,6 +53,7 @@ NAMES_ONE = {
     "data.py": "tensorflow",
     "batches.py": "tensorflow",
     "models/checkpoints.py": "torch",
+    "quiet.py": "tensorflow",
     "export/onnx.py": "torch",
     "export/saved_model.py": "tensorflow",
 }
