@@ -26,6 +26,7 @@ def splits(tmp_path_factory):
     return data.load("synthetic_msa", data_dir=where, config="tiny_classes")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("model", SMALL)
 def test_a_run_on_classes(model, splits, tmp_path):
     experiment = Experiment.of(

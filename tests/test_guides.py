@@ -11,6 +11,9 @@ from click.testing import CliRunner
 
 from keras_m3s.cli.main import main
 
+# Three times the same text; each of its calls has tests of its own on every backend.
+pytestmark = pytest.mark.once
+
 GUIDES = pathlib.Path(__file__).resolve().parent.parent / "docs" / "guides"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -56,7 +59,6 @@ def test_the_code_runs(name, folder, request):
     run_all(GUIDES / f"{name}.md")
 
 
-@pytest.mark.once
 def test_a_broken_guide_is_seen(folder):
     for code in ("```python\nassert False\n```\n", "```bash\nkeras-m3s inspect no.pkl\n```\n"):
         (folder / "a.md").write_text(code)
