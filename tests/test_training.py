@@ -24,7 +24,8 @@ def experiment(method="m3s", **overrides):
     return Experiment.of("synthetic_msa/tiny", "misa", method, **{**values, **overrides})
 
 
-def test_a_run_leaves_all_its_files(splits, tmp_path):
+def test_a_run_leaves_all_its_files(splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", float("inf"))  # one checkpoint, at the end
     run = RunDirectory(tmp_path / "run")
     metrics = evaluation.run_experiment(experiment(), run, splits)
     assert {p.name for p in run.path.iterdir()} == {
@@ -47,6 +48,7 @@ def test_a_run_leaves_all_its_files(splits, tmp_path):
     assert (run.path / "best.keras").stat().st_mtime_ns == best, "a finished run was run again"
 
 
+@pytest.mark.once
 def test_the_best_validation_epoch_is_tested(splits, tmp_path):
     """With a rate that ruins the model after the first epoch, the first epoch's model counts."""
     e = experiment("orig", learning_rate=3.0, patience=1, epochs=9)
@@ -84,6 +86,7 @@ def test_holes_in_training(splits):
         assert "draws" not in training.train_batches(experiment(method), splits["train"])[0][0]
 
 
+@pytest.mark.once
 def test_retest_at_another_rate(splits, tmp_path):
     run = RunDirectory(tmp_path / "run")
     metrics = evaluation.run_experiment(experiment("orig", epochs=1), run, splits)
@@ -95,6 +98,7 @@ def test_retest_at_another_rate(splits, tmp_path):
         evaluation.retest(empty, splits["test"])
 
 
+@pytest.mark.once
 def test_a_loss_that_is_no_number_stops_the_run(splits, tmp_path):
     broken = dict(splits)
     labels = splits["train"].labels.copy()
