@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import pickle
 import shutil
-import subprocess
 import wave
 
 import numpy as np
@@ -15,6 +14,7 @@ from keras_m3s import data
 from keras_m3s import features as library
 from keras_m3s.cli.main import main
 from keras_m3s.features import Clip, extract
+from tests.speech import speak
 
 pytestmark = pytest.mark.once
 
@@ -109,6 +109,33 @@ def test_an_interrupted_run_leaves_whole_files_only(clips, tmp_path):
     assert len(list((tmp_path / "out" / "audio").rglob("*.npy"))) == 3
     means = Means()
     assert extract(clips, tmp_path / "out", {"audio": means}).computed == len(means.calls) == 5
+
+
+def test_changed_clips_are_computed_anew(clips, tmp_path):
+    class Words:
+        name = "lengths of words"
+
+        def __call__(self, clip):
+            return [[float(len(word))] for word in clip.text.split()]
+
+    means = Means()
+    both = {"audio": means, "text": Words()}
+    extract(clips, tmp_path / "out", both)
+    tone(clips / "valid_talk" / "4.wav", 0.9)
+    rows = [*SPOKEN[:7], ("test", "a short one", "-2.0")]
+    write_labels(clips, rows)
+    (clips / "train_talk" / "0.wav").unlink()
+    with (tmp_path / "out" / "made_from.csv").open("a") as file:
+        file.write("audio,valid_talk$")  # where an earlier run was cut off
+    means.calls.clear()
+    report = extract(clips, tmp_path / "out", both)
+    assert means.calls == ["train_talk$_$0", "valid_talk$_$4"] and report.computed == 2
+    assert sorted(report.failed) == [
+        "train_talk$_$0"
+    ]  # what it had given is of a clip that is gone
+    test = data.load(report.file)["test"]
+    assert test.features["text"][1, :, 0].tolist()[:4] == [1, 5, 3, 0]
+    assert extract(clips, tmp_path / "out", both).computed == 0
 
 
 def test_two_kinds_of_features_do_not_mix(clips, tmp_path):
@@ -217,7 +244,7 @@ def preset(tmp_path_factory):
     return folder, pieces
 
 
-def test_bert_states_and_tokens(preset):
+def test_bert_states_and_tokens(preset, tmp_path):
     folder, pieces = preset
     bert = library.BertText(folder, steps=12)
     clip = Clip("", "", "", "very good indeed", None)
@@ -228,6 +255,10 @@ def test_bert_states_and_tokens(preset):
     states = bert(clip)
     assert states.shape == (5, 8)
     np.testing.assert_allclose(states.mean(1), 0, atol=1e-5)  # layer norm comes last
+    assert library.BertText(folder, steps=12).name == bert.name
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "more.json").write_text("{}")
+    assert library.BertText(str(other), steps=12).name != bert.name
     with pytest.raises(ValueError, match="`steps` must be at most 50"):
         library.BertText(folder, steps=51)
 
@@ -236,14 +267,12 @@ def test_bert_states_and_tokens(preset):
 def test_speech_to_a_training_run(preset, tmp_path):
     if importlib.util.find_spec("opensmile") is None:
         pytest.skip("opensmile is not installed")
-    if not shutil.which("espeak-ng"):
-        pytest.skip("espeak-ng is not installed")
     folder, out = tmp_path / "clips", tmp_path / "out"
     write_labels(folder)
     for row, (mode, text, _) in enumerate(SPOKEN):
         path = folder / "Raw" / f"{mode}_talk" / f"{row}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["espeak-ng", "-w", path, text], check=True)
+        speak(text, path)
 
     def run(*arguments):
         result = CliRunner().invoke(main, [str(a) for a in arguments])

@@ -144,6 +144,18 @@ def replaced(key, link):
     )
 
 
+def many_names(root, folder):
+    """Arrays of 12 MB in 20 kB, each harmless alone."""
+    data = root["data"]
+    group = data.create_group("more")
+    options = {"compression": "gzip", "chunks": (10**6, 3), "dtype": "f4"}
+    group.create_dataset("features", data=np.zeros((10**6, 3)), **options)
+    options["chunks"] = (10**6, 2)
+    group.create_dataset("intervals", data=np.zeros((10**6, 2)), **options)
+    for name in "abc":
+        data[name] = group
+
+
 def npy(file, raw):
     def make(folder):
         write_folder(folder)
@@ -203,6 +215,7 @@ CASES = {
     "csd: three columns of intervals": (sequence("intervals", np.ones((60, 3))), mosi("csd_aligned"), r"shape \(steps, 2\)"),
     "csd: a bomb": (sequence("features", np.zeros((6 * 10**6, 3), "f4"), compression="gzip"), mosi("csd_aligned"), "unfold to at most 200 times"),
     "csd: unwritten space": (sequence("features", lambda g, k, f: g.create_dataset(k, (10**12, 3), "f4", chunks=(9, 3))), mosi("csd_aligned"), "unfold to at most 200 times"),
+    "csd: one array under many names": (csd(many_names), mosi("csd_aligned"), "COVAREP.csd must unfold to at most 200 times"),
     "csd: virtual": (sequence("features", virtual), mosi("csd_aligned"), "a reference to others"),
     "csd: stored outside": (sequence("features", outside), mosi("csd_aligned"), "a reference to others"),
     "csd: a link to a file": (replaced("data", h5py.ExternalLink("/etc/hostname", "/")), mosi("csd_aligned"), "Received: ExternalLink"),

@@ -6,6 +6,7 @@ import os
 import pathlib
 import pickle
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -161,7 +162,8 @@ def test_noise(tmp_path):
         (np.zeros(2, dtype=[("a", "f4"), ("b", "i4")]), "numbers or strings"),
         (np.zeros(2, dtype=np.complex64), "numbers or strings"),
         (np.zeros(2, dtype="M8[s]"), "numbers or strings"),
-        (np.array([2**70], dtype=object), "too large"),
+        (np.array([2**70], dtype=object), "of 64 bits"),
+        ({("a", 1): 2}, "keys must be strings or numbers. Received: tuple"),
     ],
 )
 def test_arrays_of_other_things(content, match, tmp_path):
@@ -173,7 +175,7 @@ def test_array_that_claims_more_than_it_has(tmp_path):
     stream = pickle.dumps(np.zeros(2, dtype="f4"), 2).replace(
         b"K\x02\x85", b"J\x00\x00\x00\x7f\x85"
     )
-    with pytest.raises(DataError, match="takes 8522825728 bytes. Received: 8 bytes"):
+    with pytest.raises(DataError, match="must take 8522825728 bytes. Received: 8 bytes"):
         load(written(tmp_path / "bomb.pkl", stream))
 
 
@@ -186,6 +188,62 @@ def test_nested_lists_are_not_spread_out(tmp_path):
     array[0] = level
     with pytest.raises(DataError, match="strings only or numbers only"):
         load(written(tmp_path / "laughs.pkl", array))
+
+
+ARRAY = (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
+         b"(K\x01J\x90\xd0\x03\x00\x85h\x01\x89h\x00tb")  # fmt: skip
+
+
+def raw(size):
+    """Bytes in the memo at 0, a dtype at 1, an open list."""
+    return (b"\x80\x04B" + struct.pack("<I", size) + bytes(size)
+            + b"q\x000cnumpy\ndtype\n(X\x02\x00\x00\x00f4K\x00K\x01tRq\x010](")  # fmt: skip
+
+
+def laughs(level, last):
+    """`level` tuples, each of twice the one before."""
+    return b"\x80\x02K\x01q\x00" + b"0h\x00h\x00\x86q\x00" * level + last
+
+
+WIDE = np.empty(3000, object)
+WIDE[:] = ["a"] * 2999 + ["b" * 10_000]
+BOMBS = {
+    "a place in the memo": (b"\x80\x02(Np4000000000\np9000000000\nl.", None),
+    "bytes that are not there": (b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"a.", "a whole pickle"),
+    "a bytearray that is not there": (b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"a.", "a whole pickle"),
+    "a hash of 2**60 tuples": (laughs(60, b"0}h\x00K\x01s."), "keys must be strings or numbers"),
+    "a set of 2**60 tuples": (laughs(60, b"0cbuiltins\nset\n]h\x00a\x85R."), "keys must be strings"),
+    "tuples of 2**30": (laughs(30, b"."), "unfold to at most 200 times"),
+    "tuples of 2**90": (laughs(90, b"."), "at most 32 deep"),
+    "a list in itself": (b"\x80\x02]q\x00h\x00a.", "at most 32 deep"),
+    "deep lists": (b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b".", "at most 32 deep"),
+    "an array 2000 times": (raw(10**6) + ARRAY * 2000 + b"e.", "unfold to at most 200 times"),
+    "bytes 50,000 times": (raw(10**5) + b"h\x00" * 50_000 + b"e.", "unfold to at most 200 times"),
+    "one long string among many": (WIDE, "unfold to at most 200 times"),
+    "a number of a million digits": (2**3_000_000, "must fit into 64 bits"),
+    "a number of a million digits, as text": (b"I" + b"9" * 10**6 + b"\n.", "a whole pickle"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name, tmp_path):
+    """Neither memory nor time: tracemalloc counts what Python and numpy allocate."""
+    content, match = BOMBS[name]
+    path = written(tmp_path / "bomb.pkl", content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=match) if match else contextlib.nullcontext():
+            load(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24 + 250 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("code", [0x110000, 0xD800, 2**32 - 1])
+def test_strings_beyond_unicode(code, tmp_path):
+    stream = pickle.dumps(np.array(["a"]), 4).replace(b"a\0\0\0", struct.pack("<I", code))
+    with pytest.raises(DataError, match="must hold characters of Unicode"):
+        load(written(tmp_path / "odd.pkl", stream))
 
 
 def test_missing_file(tmp_path):

@@ -33,7 +33,7 @@ class FileConfig(tfds.core.BuilderConfig):
 
 class FeatureFileBuilder(
     tfds.core.GeneratorBasedBuilder,
-    skip_registration=True,  # type: ignore[call-arg]
+    skip_registration=True,  # type: ignore[call-arg]  # of TFDS, which mypy skips
 ):
     """Reads, checks and writes the file of its config.
 

@@ -1,21 +1,9 @@
-"""The files a data set is made from: where they lie, whether they are the known ones.
-
-A file may claim to hold far more than it stores. What is compressed may unfold at most
-`MOST_UNFOLDED` times, beyond a size that never hurts.
-"""
+"""The files a data set is made from: where they lie, whether they are the known ones."""
 
 import hashlib
 import warnings
 from collections.abc import Sequence
 from typing import Any
-
-from .pickles import DataError
-
-MOST_UNFOLDED = 200
-"""Sequences padded with zeros compress well, but not like a file made to fill the memory."""
-
-HARMLESS = 2**24
-"""Bytes that may unfold from anything."""
 
 
 def sha256(path: Any) -> str:
@@ -50,25 +38,6 @@ def check_sizes(place: str, name: str, sizes: dict[str, int], known: dict[str, i
             f"{place} has {known} segments on the standard folds. Received: {sizes} in {name}. It "
             "is read as it is, but scores on it do not compare with published ones.",
             stacklevel=4,
-        )
-
-
-def check_unfolded(place: str, stored: int, unfolded: int) -> None:
-    """Refuses what would fill the memory.
-
-    Args:
-        place: What is read, for the message.
-        stored: Bytes in the file.
-        unfolded: Bytes in memory.
-
-    Raises:
-        DataError: `unfolded` is out of proportion.
-    """
-    if unfolded > HARMLESS and unfolded > MOST_UNFOLDED * max(stored, 1):
-        raise DataError(
-            f"{place} must unfold to at most {MOST_UNFOLDED} times its size in the file. Received: "
-            f"{stored} bytes that claim to be {unfolded}. Save it again without compression, if "
-            "you trust it."
         )
 
 

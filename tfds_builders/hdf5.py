@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import check_unfolded
-from .pickles import DataError
+from .limits import DataError, check_unfolded
 
 
 @contextlib.contextmanager
@@ -37,6 +36,36 @@ def opened(path: Any) -> Iterator[Any]:
         ) from error
 
 
+@contextlib.contextmanager
+def _whole(place: str) -> Iterator[None]:
+    """What h5py raises for a damaged file beside `OSError`, as the error that it is."""
+    try:
+        yield
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{place} must be in a whole HDF5 file. Reading it failed with {error}. Compare the "
+            "file with the source, and fetch it again."
+        ) from error
+
+
+def names(group: Any, place: str) -> list[str]:
+    """The names of a group's members.
+
+    Args:
+        group: File or group.
+        place: Where that is, for messages.
+
+    Raises:
+        DataError: it is no group, or damaged.
+    """
+    if not hasattr(group, "keys"):
+        raise DataError(f"{place} must be a group. Received: {type(group).__name__}.")
+    with _whole(place):
+        return list(group)
+
+
 def member(parent: Any, name: str, place: str) -> Any:
     """A group or data set inside this very file.
 
@@ -52,11 +81,12 @@ def member(parent: Any, name: str, place: str) -> Any:
 
     if not isinstance(parent, h5py.Group):
         raise DataError(f"{place} must be a group. Received: {type(parent).__name__}.")
-    link = parent.get(name, getlink=True) if "/" not in name else None
-    if not isinstance(link, h5py.HardLink):
-        arrived = "nothing" if link is None else type(link).__name__
-        raise DataError(f"{place}: `{name}` must be in the file. Received: {arrived}.")
-    return parent[name]
+    with _whole(f"{place}: `{name}`"):
+        link = parent.get(name, getlink=True) if "/" not in name else None
+        if not isinstance(link, h5py.HardLink):
+            arrived = "nothing" if link is None else type(link).__name__
+            raise DataError(f"{place}: `{name}` must be in the file. Received: {arrived}.")
+        return parent[name]
 
 
 def array(parent: Any, name: str, place: str, columns: int | None = None) -> np.ndarray:
@@ -80,11 +110,21 @@ def array(parent: Any, name: str, place: str, columns: int | None = None) -> np.
     place = f"{place}, `{name}`"
     if not isinstance(found, h5py.Dataset):
         raise DataError(f"{place} must be an array. Received: {type(found).__name__}.")
-    if found.is_virtual or found.external:
+    with _whole(place):
+        outside, dtype, shape = found.is_virtual or found.external, found.dtype, found.shape
+    if outside:
         raise DataError(f"{place} must lie in the file itself. Received: a reference to others.")
-    if found.dtype.kind not in "fiuS" or not found.shape:
-        raise DataError(f"{place} must hold numbers. Received: {found.dtype} {found.shape}.")
+    if dtype.kind not in "fiuS" or not shape:
+        raise DataError(f"{place} must hold numbers. Received: {dtype} {shape}.")
     if columns is not None and (found.ndim != 2 or found.shape[1] != columns):
         raise DataError(f"{place} must be of shape (steps, {columns}). Received: {found.shape}.")
-    check_unfolded(place, found.id.get_storage_size(), found.size * found.dtype.itemsize)
-    return np.asarray(found[()])
+    # A made-up index can count the same bytes of the file many times.
+    stored = min(found.id.get_storage_size(), stored_in(found))
+    check_unfolded(place, stored, found.size * found.dtype.itemsize)
+    with _whole(place):
+        return np.asarray(found[()])
+
+
+def stored_in(member: Any) -> int:
+    """Bytes of the file that a group or data set lies in: what all of it may unfold from."""
+    return int(member.file.id.get_filesize())

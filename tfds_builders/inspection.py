@@ -213,14 +213,14 @@ def _word_list(path: pathlib.Path, content: list[Any]) -> Found:
 
 def _hdf5(path: pathlib.Path) -> Found:
     with hdf5.opened(path) as file:
-        names = list(file)
+        names = hdf5.names(file, path.name)
         if path.suffix == ".csd":
             found = Found("a computational sequence of the CMU-MultimodalSDK")
             if len(names) != 1:
                 found.problems.append(f"It must hold one group. It holds {names}.")
                 return found
             data = hdf5.member(hdf5.member(file, names[0], path.name), "data", path.name)
-            videos = list(data)
+            videos = hdf5.names(data, f"{path.name}: `data`")
             found.holds.append(f"{names}: {len(videos)} videos")
             if not videos:
                 found.problems.append("There is no video in `data`.")

@@ -153,7 +153,13 @@ class _Reader:
             raise DataError(
                 f"{self.place}: `{key}` must list strings. Received: {describe(values)}."
             )
-        strings = [value.decode() if isinstance(value, bytes) else value for value in values]
+        try:
+            strings = [value.decode() if isinstance(value, bytes) else value for value in values]
+            "".join(value for value in strings if isinstance(value, str)).encode()
+        except UnicodeError as error:
+            raise DataError(
+                f"{self.place}: `{key}` must be text in UTF-8. Received: {error}."
+            ) from None
         if not all(isinstance(value, str) for value in strings):
             kinds = sorted({type(value).__name__ for value in strings})
             raise DataError(f"{self.place}: `{key}` must list strings. Received: {kinds}.")

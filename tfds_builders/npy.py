@@ -1,5 +1,6 @@
 """Reads .npy and .npz files: numbers and strings only, no pickles, nothing larger than it is."""
 
+import errno
 import math
 import pathlib
 import tokenize
@@ -9,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import check_unfolded
-from .pickles import DataError
+from .limits import DataError, check_characters, check_unfolded
 
 # What numpy raises for a file that is cut off or lies about itself.
 _DAMAGE = (ValueError, EOFError, KeyError, TypeError, SyntaxError, OverflowError, MemoryError,
@@ -68,6 +68,10 @@ def load_archive(path: Any) -> dict[str, np.ndarray]:
         raise
     except _ZIP_DAMAGE as error:
         raise _damaged(path.name, error) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the file's beginning
+            raise
+        raise _damaged(path.name, error) from error
     return arrays
 
 
@@ -101,6 +105,8 @@ def _check_header(place: str, file: Any, size: int) -> None:
 def _plain(place: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "fiubSU":
         raise DataError(f"{place}: must hold numbers or strings. Received: {array.dtype}.")
+    if array.dtype.kind == "U":
+        check_characters(np.frombuffer(array.tobytes(), np.uint8), array.dtype)
     return array
 
 

@@ -22,7 +22,7 @@ NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 class OwnData(
     tfds.core.GeneratorBasedBuilder,
-    skip_registration=True,  # type: ignore[call-arg]
+    skip_registration=True,  # type: ignore[call-arg]  # of TFDS, which mypy skips
 ):
     """Segments that a user brought; subclasses have the name.
 

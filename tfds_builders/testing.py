@@ -1,6 +1,6 @@
 """Small made-up files in the forms that the builders read, for tests.
 
-`python -m tfds_builders.testing` writes anew the dummy data of `cmu_mosi`.
+`python -m tfds_builders.testing` writes anew the `dummy_data` of all data sets.
 """
 
 import pathlib
@@ -113,7 +113,7 @@ def write_lists(folder: pathlib.Path, style: str = "misa", seed: int = 0) -> dic
 
 
 def write_csd(folder: pathlib.Path, videos: Sequence[str], segments: int = 2) -> None:
-    """Four files of the CMU-MultimodalSDK: a word a second, segments of three words."""
+    """Five files of the CMU-MultimodalSDK: a word a second, segments of two words and a pause."""
     import h5py
 
     rng = np.random.default_rng(0)
@@ -131,6 +131,13 @@ def write_csd(folder: pathlib.Path, videos: Sequence[str], segments: int = 2) ->
                 group["intervals"] = np.column_stack([edges[:-1], edges[1:]])
                 group["features"] = rng.normal(size=(seconds * rate, columns)).astype("float32")
             file.create_group("sequence/metadata")
+    with h5py.File(folder / "CMU_MOSI_TimestampedWords.csd", "w") as file:
+        for video in videos:
+            edges = np.arange(seconds + 1.0)
+            words = [b"sp" if i % 3 == 2 else f"word{i}".encode() for i in range(seconds)]
+            group = file.create_group(f"words/data/{video}")
+            group["intervals"] = np.column_stack([edges[:-1], edges[1:]])
+            group["features"] = np.array(words).reshape(-1, 1)
     with h5py.File(folder / "CMU_MOSI_Opinion_Labels.csd", "w") as file:
         for video in videos:
             group = file.create_group(f"labels/data/{video}")
@@ -140,9 +147,13 @@ def write_csd(folder: pathlib.Path, videos: Sequence[str], segments: int = 2) ->
 
 
 def write_iemocap(
-    folder: pathlib.Path, columns: Mapping[str, int], folds: Sequence[int] = (1,), seed: int = 0
+    folder: pathlib.Path,
+    columns: Mapping[str, int],
+    folds: Sequence[int] = (1,),
+    seed: int = 0,
+    steps: int = 8,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """MMIN's layout with `SIZES` utterances a split.
+    """MMIN's layout with `SIZES` utterances a split, at most `steps` long; each fold another cut.
 
     Returns:
         Modality -> utterance -> features.
@@ -158,13 +169,15 @@ def write_iemocap(
         with h5py.File(folder / place, "w") as file:
             made[modality] = {}
             for name in names:
-                rows = rng.normal(2, 3, (rng.integers(1, 9), columns[modality])).astype("float32")
+                rows = rng.normal(2, 3, (rng.integers(1, steps + 1), columns[modality])).astype(
+                    "float32"
+                )
                 made[modality][name] = rows
                 file[name] = rows
     for fold in folds:
         start = folder / "target" / str(fold)
         start.mkdir(parents=True, exist_ok=True)
-        rest = list(names)
+        rest = names[fold - 1 :] + names[: fold - 1]
         for split, size in zip(("trn", "val", "tst"), SIZES.values(), strict=True):
             now, rest = rest[:size], rest[size:]
             np.save(start / f"{split}_int2name.npy", np.array(now, dtype="S").reshape(-1, 1))
@@ -172,5 +185,20 @@ def write_iemocap(
     return made
 
 
+def write_dummy(folder: pathlib.Path) -> None:
+    """The `dummy_data` of the data sets whose folders lie in `folder`."""
+    from .cmu_mosi.folds import FOLDS
+    from .iemocap.iemocap_dataset_builder import COLUMNS
+
+    places = {name: folder / name / "dummy_data" for name in ("cmu_mosi", "ch_sims", "iemocap")}
+    for place in (places["cmu_mosi"] / "word_lists", places["cmu_mosi"] / "csd", *places.values()):
+        place.mkdir(parents=True, exist_ok=True)
+    write(places["cmu_mosi"] / "dummy.pkl", mmsa_content())
+    write_lists(places["cmu_mosi"] / "word_lists")
+    write_csd(places["cmu_mosi"] / "csd", [min(videos) for videos in FOLDS.values()])
+    write(places["ch_sims"] / "dummy.pkl", mmsa_content(bound=1, unimodal=True))
+    write_iemocap(places["iemocap"], COLUMNS, folds=range(1, 11), steps=2)
+
+
 if __name__ == "__main__":
-    write(pathlib.Path(__file__).parent / "cmu_mosi" / "dummy_data" / "dummy.pkl", mmsa_content())
+    write_dummy(pathlib.Path(__file__).parent)

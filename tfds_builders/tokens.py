@@ -18,10 +18,11 @@ def vocabulary(path: Any) -> list[str]:
     """The word pieces of a `vocab.txt`, one a line; the line's number is the id.
 
     Raises:
-        DataError: it lacks BERT's marks.
+        DataError: it lacks BERT's marks, or a piece comes twice.
     """
     try:
-        pieces = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`, for which some word pieces end a line, too.
+        pieces = pathlib.Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} must be text in UTF-8, one word piece a line: {error}.") from None
     lacking = sorted(MARKS - set(pieces))
@@ -29,6 +30,9 @@ def vocabulary(path: Any) -> list[str]:
         raise DataError(
             f"{path} must be a vocabulary of BERT, one word piece a line. Missing: {lacking}."
         )
+    if len(set(pieces)) < len(pieces):
+        twice = next(piece for piece in pieces if pieces.count(piece) > 1)
+        raise DataError(f"{path} must have each word piece once. Received: {twice!r} twice.")
     return pieces
 
 

@@ -126,9 +126,7 @@ def _columns(place: str, content: Mapping[str, Any]) -> Unlabelled:
             )
     rows = _rows(place, {name: len(array) for name, array in features.items()})
     ids = content.get("id")
-    ids = (
-        [str(i) for i in range(rows)] if ids is None else list(map(_text, np.asarray(ids).ravel()))
-    )
+    ids = [str(i) for i in range(rows)] if ids is None else _names(place, ids)
     lengths = {
         name: np.asarray(content[key])
         for name in MODALITIES
@@ -220,5 +218,11 @@ def _joined(place: str, parts: Sequence[Unlabelled]) -> Unlabelled:
     )
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _names(place: str, ids: Any) -> list[str]:
+    flat = ids.ravel() if isinstance(ids, np.ndarray) else ids
+    if not isinstance(flat, np.ndarray | list | tuple):
+        raise DataError(f"{place}: `id` must list names. Received: {mmsa.describe(ids)}.")
+    try:
+        return [one.decode() if isinstance(one, bytes) else str(one) for one in flat]
+    except UnicodeError as error:
+        raise DataError(f"{place}: `id` must be text in UTF-8. Received: {error}.") from None

@@ -7,6 +7,7 @@ Reference: thuiar/MMSA-FET, src/MSA_FET/dataset.py.
 """
 
 import dataclasses
+import hashlib
 import pathlib
 
 from keras_m3s import data
@@ -44,6 +45,15 @@ class Clip:
                 f"There must be a file {self.video_id}/{self.clip_id} with one of {ENDINGS}."
             )
         return self.path
+
+    def digest(self, modality: str) -> str:
+        """SHA-256 of what a modality is computed from: the text, or the file; empty without it."""
+        if modality == "text":
+            return hashlib.sha256(self.text.encode()).hexdigest()
+        if self.path is None:
+            return ""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_clips(folder: pathlib.Path) -> tuple[list[Clip], list[dict[str, str]]]:

@@ -3,28 +3,29 @@
     out/audio/{video_id}/{clip_id}.npy     likewise vision, text; text_bert where text has tokens
     out/label.csv, out/failed.csv          the clips that came through; those that did not, and why
     out/extractors.json                    what computed what
+    out/made_from.csv                      SHA-256 of the clip or text that each sequence is of
     out/features.pkl                       MMSA's schema, padded, of the clips that came through
 
 A clip that fails is reported and left out, the rest goes on. A second run computes only what is not
-there yet, and tries anew what failed.
+there yet or whose clip has changed, and tries anew what failed.
 """
 
-import contextlib
 import csv
 import dataclasses
+import io
 import json
 import os
 import pathlib
 import pickle
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_m3s.features.clips import Clip, read_clips
 from keras_m3s.modalities import MODALITIES, TEXT_BERT
+from keras_m3s.writing import WriteError, whole
 
 SPLITS = ("train", "valid", "test")
 
@@ -66,20 +67,23 @@ def extract(
     Raises:
         ValueError: no extractor, or `out` was made by other extractors.
         FileNotFoundError: there is no `label.csv`.
+        WriteError: there is no room in `out`, or no right to write there.
     """
     folder, out = pathlib.Path(folder).expanduser(), pathlib.Path(out).expanduser()
     unknown = sorted(set(extractors) - set(MODALITIES))
     if unknown or not extractors:
         raise ValueError(f"`extractors` must be for some of {MODALITIES}. Received: {unknown}.")
     clips, lines = read_clips(folder)
-    out.mkdir(parents=True, exist_ok=True)
     _note_extractors(out, extractors)
+    origins = _Origins(out / "made_from.csv")
     failed: dict[str, str] = {}
     computed = 0
     for clip in clips:
         failure = None
         try:
-            computed += _clip(out, clip, extractors)
+            computed += _clip(out, clip, extractors, origins)
+        except WriteError:  # no fault of the clip's
+            raise
         except Exception as error:  # whatever a program for media makes of a broken file
             failure = f"{type(error).__name__}: {error}".replace("\n", " ")
             failed[clip.id] = failure
@@ -97,17 +101,17 @@ def extract(
         split: _split(out, [pair for pair in kept if pair[1]["mode"] == split], kept, extractors)
         for split in SPLITS
     }
-    with _writing(file) as stream:
+    with whole(file) as temporary, temporary.open("wb") as stream:
         pickle.dump(content, stream, protocol=4)
     return Report(file, len(kept), computed, failed)
 
 
-def _clip(out: pathlib.Path, clip: Clip, extractors: Mapping[str, Any]) -> int:
+def _clip(out: pathlib.Path, clip: Clip, extractors: Mapping[str, Any], origins: "_Origins") -> int:
     """Computes what a clip lacks; returns how many sequences."""
     computed = 0
     for modality, extractor in extractors.items():
-        path = _path(out, modality, clip)
-        if path.is_file():
+        path, origin = _path(out, modality, clip), clip.digest(modality)
+        if path.is_file() and origins.known.get((modality, clip.id)) == origin:
             continue
         table = np.asarray(extractor(clip), dtype=np.float32)
         if table.ndim != 2 or not table.size or not np.isfinite(table).all():
@@ -117,8 +121,33 @@ def _clip(out: pathlib.Path, clip: Clip, extractors: Mapping[str, Any]) -> int:
         if modality == "text" and hasattr(extractor, "tokens"):
             _save(_path(out, TEXT_BERT, clip), extractor.tokens(clip))
         _save(path, table)
+        origins.note(modality, clip.id, origin)
         computed += 1
     return computed
+
+
+class _Origins:
+    """What each sequence was computed from: a line is added when one is there, the last counts.
+
+    Args:
+        path: The file; it may be absent, or break off in its last line.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self.known: dict[tuple[str, str], str] = {}
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]
+            if whole != lines:
+                path.write_text("".join(whole), encoding="utf-8")
+            for modality, name, digest in csv.reader(whole):
+                self.known[modality, name] = digest
+
+    def note(self, modality: str, name: str, digest: str) -> None:
+        """Adds a line: the sequence is there, whole."""
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow([modality, name, digest])
 
 
 def _path(out: pathlib.Path, key: str, clip: Clip) -> pathlib.Path:
@@ -126,9 +155,10 @@ def _path(out: pathlib.Path, key: str, clip: Clip) -> pathlib.Path:
 
 
 def _save(path: pathlib.Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _writing(path) as stream:
-        np.save(stream, array, allow_pickle=False)
+    stream = io.BytesIO()  # into a file, numpy does not say why it cannot
+    np.save(stream, array, allow_pickle=False)
+    with whole(path) as temporary:
+        temporary.write_bytes(stream.getvalue())
 
 
 def _split(
@@ -186,39 +216,14 @@ def _note_extractors(out: pathlib.Path, extractors: Mapping[str, Any]) -> None:
                 f"Received: {names}. Take another folder."
             )
         names = {**before, **names}
-    with _writing(path) as stream:
-        stream.write(json.dumps(names, indent=2, sort_keys=True).encode())
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(names, indent=2, sort_keys=True))
 
 
 def _write_table(
     path: pathlib.Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]
 ) -> None:
-    with _writing(path) as stream:
-        lines: list[str] = []
-        writer = csv.DictWriter(_Lines(lines), columns, extrasaction="ignore")
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-        stream.write("".join(lines).encode())
-
-
-class _Lines:
-    """What `csv` writes to."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.lines = lines
-
-    def write(self, line: str) -> None:
-        self.lines.append(line)
-
-
-@contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[Any]:
-    """A file that is there whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-        os.replace(name, path)
-    except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
-        raise

@@ -1,5 +1,7 @@
 """Text by a BERT of keras-hub: the states of the last layer, and the tokens they stand for."""
 
+import hashlib
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ class BertText:
             raise ImportError(
                 "Text features need keras-hub: pip install 'keras-m3s[features]'."
             ) from error
-        self.name = f"{preset}, last layer, {steps} tokens"
+        self.name = f"{_release(preset)}, last layer, {steps} tokens"
         self.steps = steps
         tokenizer = keras_hub.models.BertTokenizer.from_preset(preset)
         self._pack: Any = keras_hub.models.BertTextClassifierPreprocessor(
@@ -51,3 +53,15 @@ class BertText:
         inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": segments}
         states = self._backbone.predict_on_batch(inputs)["sequence_output"]
         return np.asarray(states[0, : mask.sum()], dtype=np.float32)
+
+
+def _release(preset: str) -> str:
+    """The preset's name; that of a local folder with the SHA-256 of its files: they may change."""
+    folder = pathlib.Path(preset)
+    if not folder.is_dir():
+        return preset
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"{folder.name} ({digest.hexdigest()[:16]})"

@@ -1,8 +1,13 @@
 """CH-SIMS, Chinese, with a label of each modality by itself, from MMSA's feature files."""
 
 import pathlib
+import sys
 
 import tensorflow_datasets.public_api as tfds
+
+if __package__ == "ch_sims":  # `tfds build` in this folder imports it without its parent
+    sys.path.append(str(pathlib.Path(__file__).parents[2]))
+    __package__ = f"{pathlib.Path(__file__).parents[1].name}.ch_sims"
 
 from ..feature_file import FeatureFileBuilder, FileConfig
 

@@ -1,7 +1,5 @@
-"""CH-SIMS from generated files, as TFDS tests its own data sets, and what makes it CH-SIMS."""
+"""CH-SIMS from dummy data, as TFDS tests its own data sets, and what makes it CH-SIMS."""
 
-import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -26,12 +24,6 @@ class ChSimsTest(tfds.testing.DatasetBuilderTestCase):
         "v2",
         SimsConfig(name="small", file="dummy.pkl", shapes=SHAPES, sizes=SIZES),
     ]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.EXAMPLE_DIR = tempfile.mkdtemp()
-        write(pathlib.Path(cls.EXAMPLE_DIR) / "dummy.pkl", mmsa_content(bound=1, unimodal=True))
-        super().setUpClass()
 
 
 def test_labels_of_each_modality_come_back(tmp_path: Any) -> None:

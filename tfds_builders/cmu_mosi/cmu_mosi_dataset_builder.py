@@ -1,9 +1,14 @@
 """CMU-MOSI from the community's feature files: MMSA and Self-MM, MISA and MMIM, the SDK's."""
 
 import pathlib
+import sys
 from typing import Any
 
 import tensorflow_datasets.public_api as tfds
+
+if __package__ == "cmu_mosi":  # `tfds build` in this folder imports it without its parent
+    sys.path.append(str(pathlib.Path(__file__).parents[2]))
+    __package__ = f"{pathlib.Path(__file__).parents[1].name}.cmu_mosi"
 
 from .. import mmsa
 from ..feature_file import FeatureFileBuilder, FileConfig

@@ -1,5 +1,6 @@
 """CMU-MOSI from dummy data, as TFDS tests its own data sets; its other forms against hand work."""
 
+import pathlib
 from typing import Any
 
 import h5py
@@ -16,6 +17,8 @@ from .folds import FOLDS
 
 pytestmark = pytest.mark.once
 
+DUMMY = pathlib.Path(__file__).parent / "dummy_data"
+
 
 class CmuMosiTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = CmuMosi
@@ -24,6 +27,20 @@ class CmuMosiTest(tfds.testing.DatasetBuilderTestCase):
         "from_file",
         MosiConfig(name="small", file="dummy.pkl", shapes=SHAPES, sizes=SIZES),
     ]
+
+
+class WordListsTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = CmuMosi
+    EXAMPLE_DIR = DUMMY / "word_lists"
+    SPLITS = SIZES
+    BUILDER_CONFIG_NAMES_TO_TEST = ["word_lists"]
+
+
+class CsdTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = CmuMosi
+    EXAMPLE_DIR = DUMMY / "csd"
+    SPLITS = dict.fromkeys(FOLDS, 2)
+    BUILDER_CONFIG_NAMES_TO_TEST = ["csd_aligned", "csd_unaligned"]
 
 
 def test_standard_folds() -> None:
@@ -162,6 +179,16 @@ def test_sequences_of_the_sdk(aligned: Any, folder: Any, tmp_path: Any) -> None:
                 got = split.features[key][segment]
                 assert split.features[f"{key}_length"][segment] == len(wanted) == len(got)
                 np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_transcript_is_that_of_each_segment(folder: Any, tmp_path: Any) -> None:
+    """Words that a segment's interval meets, pauses left out; empty without the words' file."""
+    write_csd(folder, [sorted(FOLDS[split])[0] for split in FOLDS])
+    for wanted in ([b"word0 word1", b"word3 word4"], [b"", b""]):
+        with pytest.warns(UserWarning, match="on the standard folds"):
+            builder = data.prepare("cmu_mosi", tmp_path / wanted[0].decode(), folder, "csd_aligned")
+        assert [one["raw_text"] for one in builder.as_data_source("test")] == wanted
+        (folder / "CMU_MOSI_TimestampedWords.csd").unlink(missing_ok=True)
 
 
 def test_sequences_need_each_file_once(folder: Any, tmp_path: Any) -> None:

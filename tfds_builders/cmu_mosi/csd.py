@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import hdf5, mmsa
+from ..limits import check_unfolded
 from ..pickles import DataError
 from ..sequences import Repairs, check_columns
 from .folds import FOLDS
@@ -135,15 +136,19 @@ def _transcript(words: np.ndarray) -> str:
 def _read(path: Any, kind: str, repairs: Repairs) -> dict[str, Rows]:
     """Video -> intervals and features."""
     with hdf5.opened(path) as file:
-        if len(file) != 1:
+        roots = hdf5.names(file, path.name)
+        if len(roots) != 1:
             raise DataError(
-                f"{path.name} must hold one computational sequence. Received: {sorted(file)}."
+                f"{path.name} must hold one computational sequence. Received: {sorted(roots)}."
             )
-        root = hdf5.member(file, next(iter(file)), path.name)
+        root = hdf5.member(file, roots[0], path.name)
         data = hdf5.member(root, "data", path.name)
-        if not hasattr(data, "keys"):
-            raise DataError(f"{path.name}: `data` must be a group of videos.")
-        videos = {video: _video(path.name, data, video, kind, repairs) for video in data}
+        videos: dict[str, Rows] = {}
+        unfolded = 0
+        for video in hdf5.names(data, f"{path.name}: `data`"):  # two names may be of the same data
+            videos[video] = _video(path.name, data, video, kind, repairs)
+            unfolded += sum(part.nbytes for part in videos[video])
+            check_unfolded(path.name, hdf5.stored_in(data), unfolded)
     check_columns(path.name, kind, [features for _, features in videos.values()])
     return videos
 

@@ -124,7 +124,7 @@ class _Row:
             raise DataError(f"{place}: its name must be a string. Received: {name!r}.")
         # As in MMSA's files.
         self.id = re.sub(r"^(.*)\[(\w+)\]$", r"\1$_$\2", name)
-        listed = isinstance(words, list | tuple | np.ndarray) and np.ndim(words) == 1
+        listed = isinstance(words, list | tuple) or getattr(words, "ndim", 0) == 1
         if not listed or not all(isinstance(word, str) for word in words):
             raise DataError(f"{place}: words must be strings. Received: {mmsa.describe(words)}.")
         self.words = [str(word) for word in words]

@@ -3,12 +3,17 @@
 import contextlib
 import dataclasses
 import pathlib
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets.public_api as tfds
+
+if __package__ == "iemocap":  # `tfds build` in this folder imports it without its parent
+    sys.path.append(str(pathlib.Path(__file__).parents[2]))
+    __package__ = f"{pathlib.Path(__file__).parents[1].name}.iemocap"
 
 from .. import files, hdf5
 from ..features import STEPS, filled, spec

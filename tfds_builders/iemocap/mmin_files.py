@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import hdf5, npy
+from ..limits import check_unfolded
 from ..pickles import DataError
 
 FEATURES = {"audio": "A/comparE.h5", "vision": "V/denseface.h5", "text": "L/bert_large.h5"}
@@ -95,6 +96,7 @@ def check_features(
     """
     longest = dict.fromkeys(files, 0)
     for name, file in files.items():
+        unfolded = 0
         for utterance in ids:
             found = hdf5.member(file, utterance, FEATURES[name])
             shape = getattr(found, "shape", None)
@@ -104,6 +106,8 @@ def check_features(
                     f"Received: {shape}."
                 )
             longest[name] = max(longest[name], shape[0])
+            unfolded += 4 * shape[0] * shape[1]  # two names may be of the same data
+        check_unfolded(FEATURES[name], hdf5.stored_in(file), unfolded)
     return longest
 
 

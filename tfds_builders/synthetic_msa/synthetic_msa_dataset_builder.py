@@ -3,11 +3,16 @@
 import dataclasses
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets.public_api as tfds
+
+if __package__ == "synthetic_msa":  # `tfds build` in this folder imports it without its parent
+    sys.path.append(str(pathlib.Path(__file__).parents[2]))
+    __package__ = f"{pathlib.Path(__file__).parents[1].name}.synthetic_msa"
 
 from ..features import spec
 from .generate import SPLITS, Recipe, segment
