@@ -102,7 +102,7 @@ def waiting(splits: Any, model: str, batch_size: int, epochs: int) -> float:
     outer = training.build(experiment, splits["train"])
     inside, make = 0.0, batches.__class__.__getitem__
 
-    class Timed(batches.__class__):  # type: ignore[name-defined, misc]
+    class Timed(batches.__class__):  # type: ignore[name-defined, misc]  # known when run
         def __getitem__(self, index: int) -> Any:
             nonlocal inside
             start = time.perf_counter()
