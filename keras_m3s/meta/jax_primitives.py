@@ -17,16 +17,29 @@ def gradient(fn: Callable[[Any], Any], values: list[Any], again: bool = False) -
     return gradients, aux
 
 
-def repeat(step: Callable[..., Any], start: tuple[Any, Any], times: int) -> tuple[Any, Any]:
-    """`times` applications of `step`, compiled once."""
+def repeat(
+    step: Callable[..., Any], start: tuple[Any, Any], times: int, again: bool = False
+) -> tuple[Any, Any]:
+    """`times` applications of `step`, compiled once.
+
+    Differentiated (second order), it keeps what goes from one step to the next and computes what is
+    within a step again: otherwise memory would grow with the passes, not with the parameters.
+    """
+    del again
     if times < 2:
         return step(*start) if times else start
+    step = jax.checkpoint(step)
     return jax.lax.fori_loop(0, times, lambda _, carry: step(*carry), start)
 
 
 def sum_over_replicas(gradients: list[Any]) -> list[Any]:
     """The program already is the global one: nothing to sum."""
     return gradients
+
+
+def every_second(rows: Any, first: Any) -> Any:
+    """Rows `first`, `first` + 2, ..."""
+    return rows[first::2]
 
 
 def rows_of_this_replica(sample: Callable[[Any], Any], batch_size: Any) -> Any:
@@ -37,7 +50,7 @@ class Objective(objective.Objective):
     """Keras' own steps on JAX, with forward pass and loss in one scope."""
 
     def compute_loss_and_updates(
-        self,
+        self: Any,
         trainable_variables: list[Any],
         non_trainable_variables: list[Any],
         metrics_variables: list[Any],
@@ -51,7 +64,7 @@ class Objective(objective.Objective):
         done = self.objective(trainable_variables, state, (x, y, sample_weight), training)
         loss = done.loss
         if training:
-            scale = loss_scale(self.optimizer, optimizer_variables)  # type: ignore[attr-defined]
+            scale = loss_scale(self.optimizer, optimizer_variables)
             loss = loss if scale is None else loss * scale
         return loss, (done.loss, done.outputs, done.state.non_trainable, done.state.metrics)
 
@@ -65,20 +78,20 @@ def loss_scale(optimizer: Any, variables: list[Any]) -> Any:
 class MetaStep:
     """`train_step` of `MetaModel`, stateless."""
 
-    def train_step(self, state: Any, data: Any) -> Any:
+    def train_step(self: Any, state: Any, data: Any) -> Any:
         trainable, non_trainable, optimizer_variables, metrics = state
-        scale = loss_scale(self.optimizer, optimizer_variables)  # type: ignore[attr-defined]
-        gradients, done, query = self.meta_gradient(  # type: ignore[attr-defined]
+        scale = loss_scale(self.optimizer, optimizer_variables)
+        gradients, done, query = self.meta_gradient(
             trainable,
             State(non_trainable, metrics),
             keras.utils.unpack_x_y_sample_weight(data),
             scale,
         )
-        trainable, optimizer_variables = self.optimizer.stateless_apply(  # type: ignore[attr-defined]
+        trainable, optimizer_variables = self.optimizer.stateless_apply(
             optimizer_variables, gradients, trainable
         )
         x, y, sample_weight = query
-        logs, metrics = self._update_metrics_variables(  # type: ignore[attr-defined]
+        logs, metrics = self._update_metrics_variables(
             done.state.metrics, done.loss, x, y, done.outputs, sample_weight
         )
         return logs, (trainable, done.state.non_trainable, optimizer_variables, metrics)

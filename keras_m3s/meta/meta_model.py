@@ -14,6 +14,7 @@ Everything here is a pure function of values; what differs between backends (tak
 looping, where the state lives between steps) is in `primitives`.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -103,12 +104,12 @@ class MetaModel(primitives.MetaStep, WithMissing):
             Gradients of the scaled query loss, what the query pass left behind, and its data.
         """
         support, query = split_rows(data)
-        state, (support, query) = self._prepared(trainable, state, (support, query))
+        state, (support, query) = self._drawn(trainable, state, (support, query))
         rates = self.inner_rates()
 
-        def inner_step(theta: list[Any], state: primitives.State) -> tuple[Any, Any]:
+        def inner_step(theta: list[Any], state: primitives.State, holed: Any) -> tuple[Any, Any]:
             def loss(values: list[Any]) -> tuple[Any, Any]:
-                done = self.objective(values, state, support)
+                done = self.objective(values, state, holed)
                 return done.loss if scale is None else done.loss * scale, done
 
             gradients, done = primitives.gradient(loss, theta, again=not self.first_order)
@@ -121,7 +122,12 @@ class MetaModel(primitives.MetaStep, WithMissing):
             return theta, primitives.State(done.state.non_trainable, state.metrics)
 
         def adapt(theta: list[Any]) -> tuple[list[Any], primitives.State]:
-            adapted, after = primitives.repeat(inner_step, (theta, state), self.inner_steps)
+            # Made once for all K steps, and gone before the query rows have theirs.
+            x, *others = support
+            step = functools.partial(inner_step, holed=(self.prepare(x), *others))
+            adapted, after = primitives.repeat(
+                step, (theta, state), self.inner_steps, again=not self.first_order
+            )
             return adapted, self._with_memories_of(state, after)
 
         def outer_loss(values: list[Any]) -> tuple[Any, Any]:
@@ -134,10 +140,10 @@ class MetaModel(primitives.MetaStep, WithMissing):
         gradients, done = primitives.gradient(outer_loss, trainable)
         return gradients, done, query
 
-    def _prepared(
+    def _drawn(
         self, trainable: list[Any], state: primitives.State, batches: tuple[Any, Any]
     ) -> tuple[primitives.State, list[Any]]:
-        """Support and query with their draws, made once (line 3), and the seed state after."""
+        """Support and query with the draws of their holes (line 3), and the seed state after."""
         with self.scope(trainable, state) as scope:
             drawn = [(self.draw(x), y, weight) for x, y, weight in batches]
         return self.state_after(scope, state), drawn
@@ -169,8 +175,12 @@ class MetaModel(primitives.MetaStep, WithMissing):
 
 def split_rows(data: Any) -> tuple[Any, Any]:
     """Rows 0::2 and rows 1::2 of every array; of a single row, that row twice."""
-    support = keras.tree.map_structure(lambda rows: None if rows is None else rows[0::2], data)
+    support = keras.tree.map_structure(_support_rows, data)
     return support, keras.tree.map_structure(_query_rows, data)
+
+
+def _support_rows(rows: Any) -> Any:
+    return None if rows is None else primitives.every_second(rows, 0)
 
 
 def _query_rows(rows: Any) -> Any:
@@ -178,8 +188,8 @@ def _query_rows(rows: Any) -> Any:
         return None
     size = ops.shape(rows)[0]
     if isinstance(size, int):
-        return rows[min(1, size - 1) :: 2]
-    return rows[ops.minimum(ops.cast(1, size.dtype), size - 1) :: 2]
+        return primitives.every_second(rows, min(1, size - 1))
+    return primitives.every_second(rows, ops.minimum(ops.cast(1, size.dtype), size - 1))
 
 
 def _unscale(gradients: list[Any], scale: Any) -> list[Any]:

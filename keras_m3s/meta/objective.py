@@ -21,29 +21,29 @@ class Pass(NamedTuple):
 
 
 class Objective:
-    """Mixin for a `keras.Model`: forward pass and loss, from values to values."""
+    """Mixin for a `keras.Model` (hence `self: Any`): forward pass and loss, values to values."""
 
-    def scope(self, trainable: list[Any], state: State) -> keras.StatelessScope:
+    def scope(self: Any, trainable: list[Any], state: State) -> keras.StatelessScope:
         """A scope in which the model's variables have these values."""
         variables = [
-            *self.trainable_variables,  # type: ignore[attr-defined]
-            *self.non_trainable_variables,  # type: ignore[attr-defined]
-            *self.metrics_variables,  # type: ignore[attr-defined]
+            *self.trainable_variables,
+            *self.non_trainable_variables,
+            *self.metrics_variables,
         ]
         values = [*trainable, *state.non_trainable, *state.metrics]
         return keras.StatelessScope(
             state_mapping=list(zip(variables, values, strict=True)), collect_losses=True
         )
 
-    def state_after(self, scope: keras.StatelessScope, before: State) -> State:
+    def state_after(self: Any, scope: keras.StatelessScope, before: State) -> State:
         """The state that the scope's updates lead to."""
         return State(
-            _current(scope, self.non_trainable_variables, before.non_trainable),  # type: ignore[attr-defined]
-            _current(scope, self.metrics_variables, before.metrics),  # type: ignore[attr-defined]
+            _current(scope, self.non_trainable_variables, before.non_trainable),
+            _current(scope, self.metrics_variables, before.metrics),
         )
 
     def objective(
-        self, trainable: list[Any], state: State, data: Any, training: bool = True
+        self: Any, trainable: list[Any], state: State, data: Any, training: bool = True
     ) -> Pass:
         """Forward pass and loss of a batch.
 
@@ -60,8 +60,8 @@ class Objective:
         """
         x, y, sample_weight = data
         with self.scope(trainable, state) as scope:
-            outputs = self(x, training=training)  # type: ignore[operator]
-            loss = self.compute_loss(x, y, outputs, sample_weight, training=training)  # type: ignore[attr-defined]
+            outputs = self(x, training=training)
+            loss = self.compute_loss(x, y, outputs, sample_weight, training=training)
         return Pass(loss, outputs, self.state_after(scope, state))
 
 

@@ -1,7 +1,8 @@
 """What a meta step needs of a backend, chosen here and nowhere else.
 
-Each backend's file gives `gradient`, `repeat`, `sum_over_replicas`, `rows_of_this_replica`, and
-`MetaStep`, the training step of `MetaModel` as that backend's `fit` calls it.
+Each backend's file gives `gradient`, `repeat`, `every_second`, `sum_over_replicas`,
+`rows_of_this_replica`, and `MetaStep`, the training step of `MetaModel` as that backend's `fit`
+calls it.
 """
 
 import keras
@@ -11,9 +12,9 @@ from keras_m3s.meta.objective import Pass, State
 if keras.backend.backend() == "jax":
     from keras_m3s.meta import jax_primitives as _backend
 elif keras.backend.backend() == "tensorflow":
-    from keras_m3s.meta import tensorflow_primitives as _backend  # type: ignore[no-redef]
+    from keras_m3s.meta import tensorflow_primitives as _backend  # type: ignore[no-redef]  # one of three
 elif keras.backend.backend() == "torch":
-    from keras_m3s.meta import torch_primitives as _backend  # type: ignore[no-redef]
+    from keras_m3s.meta import torch_primitives as _backend  # type: ignore[no-redef]  # one of three
 else:
     raise ImportError(
         "keras_m3s trains on the Keras backends 'jax', 'tensorflow' and 'torch'. Received: "
@@ -22,6 +23,7 @@ else:
 
 MetaStep = _backend.MetaStep
 Objective = _backend.Objective
+every_second = _backend.every_second
 gradient = _backend.gradient
 repeat = _backend.repeat
 rows_of_this_replica = _backend.rows_of_this_replica
@@ -32,6 +34,7 @@ __all__ = [
     "Objective",
     "Pass",
     "State",
+    "every_second",
     "gradient",
     "repeat",
     "rows_of_this_replica",

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from keras_m3s.meta import objective
 from keras_m3s.meta.objective import Objective as Objective
@@ -27,16 +28,28 @@ def _detached(value: Any) -> Any:
     return value.detach() if isinstance(value, torch.Tensor) else value
 
 
-def repeat(step: Callable[..., Any], start: tuple[Any, Any], times: int) -> tuple[Any, Any]:
-    """`times` applications of `step`."""
+def repeat(
+    step: Callable[..., Any], start: tuple[Any, Any], times: int, again: bool = False
+) -> tuple[Any, Any]:
+    """`times` applications of `step`.
+
+    Differentiated `again`, it keeps what goes from one step to the next and computes what is within
+    a step again: otherwise memory would grow with the passes, not with the parameters.
+    """
+    remade = again and times > 1
     for _ in range(times):
-        start = step(*start)
+        start = checkpoint(step, *start, use_reentrant=False) if remade else step(*start)
     return start
 
 
 def sum_over_replicas(gradients: list[Any]) -> list[Any]:
     """Keras' trainer on PyTorch runs on one device."""
     return gradients
+
+
+def every_second(rows: Any, first: Any) -> Any:
+    """Rows `first`, `first` + 2, ..."""
+    return rows[first::2]
 
 
 def rows_of_this_replica(sample: Callable[[Any], Any], batch_size: Any) -> Any:

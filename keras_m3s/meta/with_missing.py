@@ -18,6 +18,9 @@ from keras_m3s.modalities import COMPLEMENT, DRAWS
 
 SITES = ("raw", "encoded")
 
+CUT = "cut"
+"""In a batch that `WithMissing.prepare` made: what the wrapped model is to see of it."""
+
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class WithMissing(primitives.Objective, keras.Model):
@@ -63,6 +66,8 @@ class WithMissing(primitives.Objective, keras.Model):
         self.model = model
         self.missing = missing
         self.site = site
+        # It has no weights. Left unbuilt, `predict` on JAX would first call it once uncompiled.
+        self.built = model.built
         parameters = inspect.signature(model.call).parameters.values()
         self._model_takes_training = any(
             p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters
@@ -72,19 +77,30 @@ class WithMissing(primitives.Objective, keras.Model):
         if self.missing is None:
             return self._forward(inputs, training)
         inputs = self.draw(inputs) if training else dict(inputs)
+        if CUT in inputs:
+            return self._forward(inputs[CUT], training)
         features = {name: value for name, value in inputs.items() if name != DRAWS}
         if DRAWS not in inputs:
             return self._forward(features, training)
-        draws = {DRAWS: inputs[DRAWS]}
-        if getattr(self.model, "uses_complement", False):
-            present = {m: features[m] for m in self.missing.modalities if m in features}
-            features = {**features, COMPLEMENT: present}
         if self.site == "raw":
-            return self._forward(self.missing({**features, **draws}), training)
+            return self._forward(self._cut(inputs, self.missing), training)
+        draws = {DRAWS: inputs[DRAWS]}
+        features = self._with_complement(features, self.missing)
         if not self.model.built:
             self._forward(features, training=False)
         encoded = self.model.encode(features, training=training)
         return self.model.fuse(self.missing({**encoded, **draws}), training=training)
+
+    def _cut(self, inputs: Any, missing: MissingModality) -> Any:
+        """What the model sees of raw features, their draws among them."""
+        return missing(self._with_complement(inputs, missing))
+
+    def _with_complement(self, features: Any, missing: MissingModality) -> Any:
+        """With the modalities once more where the model wants what the holes remove."""
+        if not getattr(self.model, "uses_complement", False):
+            return features
+        present = {m: features[m] for m in missing.modalities if m in features}
+        return {**features, COMPLEMENT: present}
 
     def _forward(self, inputs: Any, training: bool | None) -> Any:
         if training is None or not self._model_takes_training:
@@ -110,6 +126,13 @@ class WithMissing(primitives.Objective, keras.Model):
         batch_size = ops.shape(keras.tree.flatten(dict(inputs))[0])[0]
         draws = primitives.rows_of_this_replica(self.missing.sample_draws, batch_size)
         return {**inputs, DRAWS: draws}
+
+    def prepare(self, inputs: Any) -> Any:
+        """As `draw`, with the holes made too, for several passes over the same batch."""
+        inputs = self.draw(inputs)
+        if self.missing is None or self.site != "raw":
+            return inputs
+        return {**inputs, CUT: self._cut(inputs, self.missing)}
 
     # The wrapped model's loss and metrics count; the wrapper has the optimizer and the loop.
 

@@ -126,29 +126,25 @@ def forward_steps(loop: Callable[..., Any], cell: Any, x: Any, weights: Any, spa
     `span` is the range of steps outside which every sequence of the batch is padding. Two
     directions at once have a second axis before the batch's, and one before `weights`' own.
     """
-    units = weights[0].shape[-2]
-    zeros = ops.zeros_like(x[..., :units])
+    zeros = ops.zeros_like(x[..., : weights[0].shape[-2]])
 
     def step(states: Any, rows: Any) -> Any:
         return cell.step(states, rows[0], weights)
 
-    return loop(step, cell.initial(zeros[0]), (x, zeros, zeros), (), span, False)
+    return loop(step, cell.initial(zeros[0]), (x,), (zeros, zeros), span, False)
 
 
 def backward_steps(
     loop: Callable[..., Any], cell: Any, weights: Any, span: Any, saved: Any, dy: Any
 ) -> Any:
     """Gradients of `x` and of each of `weights`, from the outputs' gradient `dy`."""
-    time = ops.reshape(ops.arange(ops.shape(dy)[0]), (-1,) + (1,) * (len(dy.shape) - 1))
-    inside = (time >= span[0]) & (time < span[1])
-    dy, factor, *others = (
-        ops.where(inside, value, ops.zeros_like(value)) for value in (dy, *cell.factors(saved))
-    )
+    factor, *others = cell.factors(saved)
     transposed = ops.swapaxes(weights[0], -1, -2)
 
     def step(states: Any, rows: Any) -> Any:
         return cell.back_step(states, rows, transposed)
 
-    start = cell.initial(ops.zeros_like(dy[0]))
-    dx, dh = loop(step, start, (factor, dy), tuple(others), span, True)
+    zeros = ops.zeros_like(dy)
+    rows = (factor, dy, *others)
+    dx, dh = loop(step, cell.initial(zeros[0]), rows, (zeros,), span, True)
     return cell.gradients(saved, others, dx, dh)

@@ -127,7 +127,7 @@ class Recurrent(keras.layers.Layer):
         else:
             sequences = self._by_loop(inputs, lengths)
         finals = [_last(sequences[0], lengths), *(sequence[:, 0] for sequence in sequences[1:])]
-        return ops.concatenate(sequences, axis=-1), ops.concatenate(finals, axis=-1)
+        return _joined(sequences), _joined(finals)
 
     def _by_loop(self, inputs: Any, lengths: Any) -> list[Any]:
         """Each direction's outputs, on JAX and TensorFlow."""
@@ -215,6 +215,11 @@ class Recurrent(keras.layers.Layer):
         }
         config = {"units": self.units, "bidirectional": self.bidirectional, **initializers}
         return {**super().get_config(), **config}
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Both directions side by side; of one, what it is and no copy."""
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
 
 
 def _last(sequence: Any, lengths: Any) -> Any:

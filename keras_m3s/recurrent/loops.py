@@ -20,18 +20,25 @@ def _jax_recurrence(cell: Any) -> Callable[..., Any]:
     """`(x, weights, span) -> h`, all outputs, differentiable to any order in reverse mode."""
     import jax
 
-    def loop(step: Any, states: Any, rows: Any, constants: Any, span: Any, reverse: bool) -> Any:
-        """Replaces `rows[...][t]` by the outputs of `step`, in place, for each t of `span`."""
+    def loop(step: Any, states: Any, rows: Any, made: Any, span: Any, reverse: bool) -> Any:
+        """The outputs of `step` on `rows[...][t]` for each t of `span`, zeros before and after it.
+
+        The first output takes the place of the first rows, which by then have been read; the others
+        fill `made`, zeros. Fewer arrays: XLA makes all of a program's zeros at its start and keeps
+        them until they are filled.
+        """
         start, stop = span
+        put = jax.lax.dynamic_update_index_in_dim
+        time = jax.numpy.arange(len(rows[0])).reshape(-1, *(1 for _ in rows[0].shape[1:]))
 
         def body(count: Any, carry: Any) -> Any:
-            states, rows = carry
+            states, filled = carry
             t = start + stop - 1 - count if reverse else count
-            states, new = step(states, tuple(row[t] for row in rows + constants))
-            put = jax.lax.dynamic_update_index_in_dim
-            return states, tuple(put(row, n, t, 0) for row, n in zip(rows, new, strict=True))
+            states, new = step(states, tuple(row[t] for row in (filled[0], *rows[1:])))
+            return states, tuple(put(m, n, t, 0) for m, n in zip(filled, new, strict=True))
 
-        return jax.lax.fori_loop(start, stop, body, (states, rows))[1]
+        first = jax.numpy.where((time >= start) & (time < stop), rows[0], 0)
+        return jax.lax.fori_loop(start, stop, body, (states, (first, *made)))[1]
 
     def plain(x: Any, weights: Any) -> Any:
         def step(states: Any, row: Any) -> Any:
@@ -84,16 +91,16 @@ def _tensorflow_recurrence(cell: Any) -> Callable[..., Any]:
     """As `_jax_recurrence`."""
     import tensorflow as tf
 
-    def loop(step: Any, states: Any, rows: Any, constants: Any, span: Any, reverse: bool) -> Any:
+    def loop(step: Any, states: Any, rows: Any, made: Any, span: Any, reverse: bool) -> Any:
         start, stop = span
         steps = tf.shape(rows[0])[0]
         arrays = tuple(
-            tf.TensorArray(row.dtype, steps, element_shape=row.shape[1:]) for row in rows
+            tf.TensorArray(m.dtype, steps, element_shape=m.shape[1:]) for m in (rows[0], *made)
         )
 
         def body(count: Any, states: Any, arrays: Any) -> Any:
             t = start + stop - 1 - count if reverse else count
-            states, new = step(states, tuple(row[t] for row in rows + constants))
+            states, new = step(states, tuple(row[t] for row in rows))
             return (
                 count + 1,
                 states,

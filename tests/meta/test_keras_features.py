@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import keras_m3s as m3s
+from keras_m3s.recurrent import LSTM
 
 BACKEND = keras.backend.backend()
 
@@ -58,6 +59,24 @@ def test_fit_evaluate_predict(kind):
     predicted = model.predict(x, verbose=0)
     np.testing.assert_allclose(results["loss"], np.mean((predicted - y) ** 2), rtol=1e-4)
     np.testing.assert_allclose(results["mae"], np.mean(np.abs(predicted - y)), rtol=1e-4)
+
+
+def test_a_built_model_is_not_built_again():
+    """On JAX that would be a call of the model, operation by operation."""
+
+    class Counted(keras.Model):
+        calls = 0
+
+        def call(self, inputs):
+            self.calls += 1
+            return ops.mean(inputs["audio"], axis=(1, 2))
+
+    x, _ = data()
+    model = Counted()
+    model.predict(x, verbose=0)
+    before = model.calls
+    m3s.WithMissing(model, m3s.MissingModality(seed=1)).predict(x, verbose=0)
+    assert model.built and model.calls == before + 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,6 +137,21 @@ def test_support_draws_serve_all_inner_steps():
         model.train_on_batch(x, y)
         states.append(ops.convert_to_numpy(model.missing.seed_generator.state).tolist())
     assert states[0] == states[1] == states[2]
+
+
+@pytest.mark.once  # PyTorch runs what the others trace, where a loop is traced once
+def test_holes_are_made_once_a_step(monkeypatch):
+    x, y = data()
+    made, call = [], m3s.MissingModality.call
+    monkeypatch.setattr(
+        m3s.MissingModality, "call", lambda self, *args: made.append(1) or call(self, *args)
+    )
+    model = m3s.M3S(network(), m3s.MissingModality(seed=1), 3, 0.1)
+    model.compile("sgd", loss="mse")
+    for step in (1, 2):
+        made.clear()
+        model.train_on_batch(x, y)
+        assert step == 1 or len(made) == 2, "one for the support rows, one for the query rows"
 
 
 def test_draws_in_the_batch_decide():
@@ -401,3 +435,20 @@ def test_no_loss_is_an_error():
     model.compile("sgd")
     with pytest.raises(ValueError, match="There must be a loss to train on"):
         model.train_on_batch(x, y)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="others have one compiler")
+def test_xla_differentiates_inner_steps_of_a_recurrent_model():
+    """Second order through two of them: the same numbers as without XLA."""
+    x = np.random.default_rng(0).normal(size=(6, 4, 2)).astype("float32")
+    found = []
+    for xla in (False, True):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((4, 2))
+        model = keras.Model(inputs, keras.layers.Dense(1)(LSTM(3)(inputs)[1]))
+        meta = m3s.MetaModel(model, 2, 0.5, first_order=False)
+        meta.compile(keras.optimizers.SGD(1.0), loss="mse", jit_compile=xla)
+        meta.fit(x, x[:, -1, :1], batch_size=6, verbose=0)
+        found.append(meta.get_weights())
+    for plain, compiled in zip(*found, strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-5, atol=1e-6)
