@@ -1,5 +1,6 @@
 """`keras-m3s export`."""
 
+import importlib.util
 import os
 import pathlib
 import sys
@@ -7,13 +8,15 @@ import sys
 import click
 
 BACKENDS = {"onnx": "torch", "saved_model": "tensorflow"}
+EXTRA = ("torch", "onnx", "onnxruntime")
+"""What ONNX takes: the extra `export`."""
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("run", type=click.Path(path_type=pathlib.Path))
-@click.option("--format", "form", type=click.Choice(list(BACKENDS)), default="onnx", help="For ONNX Runtime, or for TensorFlow.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(list(BACKENDS)), help="For ONNX Runtime, or for TensorFlow.  [default: onnx; saved_model without the extra]")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=pathlib.Path), help="File or folder to write.  [default: in RUN/export]")  # fmt: skip
-def export(run: pathlib.Path, form: str, output: pathlib.Path | None) -> None:
+def export(run: pathlib.Path, form: str | None, output: pathlib.Path | None) -> None:
     """Export the best model in directory RUN, if it then predicts the same to 1e-5.
 
     Each format is made by the backend that makes it well, ONNX by PyTorch and SavedModel by
@@ -23,6 +26,8 @@ def export(run: pathlib.Path, form: str, output: pathlib.Path | None) -> None:
     Example:
       keras-m3s export runs/mine-misa-m3s-seed0-0123456789 --format onnx
     """
+    if form is None:
+        form = "onnx" if all(map(importlib.util.find_spec, EXTRA)) else "saved_model"
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = BACKENDS[form]
     from keras_m3s import export as exporting

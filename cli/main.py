@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from keras_m3s.cli.errors import Group
 from keras_m3s.cli.export import export
 from keras_m3s.cli.features import features
 from keras_m3s.cli.inspect import inspect
-from keras_m3s.cli.options import data_options, load_splits
+from keras_m3s.cli.options import data_options, load_splits, need_tensorboard
 from keras_m3s.cli.predict import predict
 from keras_m3s.cli.prepare import prepare
 from keras_m3s.cli.report import report
@@ -18,19 +19,6 @@ from keras_m3s.cli.reproduce import reproduce
 from keras_m3s.experiment import METHODS, MODELS, SITES
 
 BACKENDS = ("jax", "tensorflow", "torch")
-ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
-
-
-class Group(click.Group):
-    """Shows what went wrong as one message; with `--debug` the whole trace."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ERRORS as error:
-            if ctx.params.get("debug"):
-                raise
-            raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=Group, context_settings={"show_default": True})
@@ -71,6 +59,7 @@ main.add_command(features)
     "--second-order", is_flag=True, help="Take the exact gradient through the inner steps."
 )
 @click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), default="runs", help="Folder of run directories.")  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Write each epoch's values for TensorBoard, too (extra `tensorboard`).")  # fmt: skip
 @data_options
 def train(
     dataset: str,
@@ -81,6 +70,7 @@ def train(
     first_seed: int,
     second_order: bool,
     runs_dir: pathlib.Path,
+    tensorboard: bool,
     config: str | None,
     manual_dir: pathlib.Path | None,
     data_dir: pathlib.Path | None,
@@ -96,6 +86,8 @@ def train(
     """
     from keras_m3s.experiment import Experiment
 
+    if tensorboard:
+        need_tensorboard()
     overrides = {name: value for name, value in overrides.items() if value not in (None, ())}
     if second_order:
         overrides["first_order"] = False
@@ -106,11 +98,13 @@ def train(
         for i in range(seeds)
     ]
     splits = load_splits(dataset, config=config, manual_dir=manual_dir, data_dir=data_dir)
-    run_and_print(experiments, splits, runs_dir)
+    run_and_print(experiments, splits, runs_dir, tensorboard)
 
 
-def run_and_print(experiments: list[Any], splits: Any, runs_dir: pathlib.Path) -> None:
-    from keras_m3s.cli.progress import Progress
+def run_and_print(
+    experiments: list[Any], splits: Any, runs_dir: pathlib.Path, tensorboard: bool = False
+) -> None:
+    from keras_m3s.cli.progress import Progress, for_tensorboard
     from keras_m3s.evaluation import run_experiment
     from keras_m3s.report import text_table
     from keras_m3s.runs import RunDirectory
@@ -119,7 +113,8 @@ def run_and_print(experiments: list[Any], splits: Any, runs_dir: pathlib.Path) -
     for experiment in experiments:
         run = RunDirectory(runs_dir / experiment.key)
         progress = Progress(experiment)
-        metrics = run_experiment(experiment, run, splits, [progress])
+        callbacks = [progress, for_tensorboard(run)] if tensorboard else [progress]
+        metrics = run_experiment(experiment, run, splits, callbacks)
         progress.close(run)
         results.setdefault(experiment.method, []).append(metrics)
     low, high = experiments[0].test_missing_rate

@@ -34,3 +34,14 @@ def load_splits(dataset: str, **where: Any) -> Any:
     from keras_m3s import data
 
     return data.load(dataset, **where)
+
+
+def need_tensorboard() -> None:
+    """Whether TensorBoard is there, asked before hours of training rather than after an epoch."""
+    import importlib.util
+
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError(
+            "`--tensorboard` needs TensorBoard, which is not here. Install it with: "
+            "pip install 'keras-m3s[tensorboard]'"
+        )

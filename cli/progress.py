@@ -40,3 +40,8 @@ class Progress(keras.callbacks.Callback):
         """The run's last line."""
         end = "\r\x1b[2K" if sys.stdout.isatty() else ""
         click.echo(f"{end}{self.title}  done: {run.path}")
+
+
+def for_tensorboard(run: RunDirectory) -> keras.callbacks.Callback:
+    """Writes each epoch's values to `tensorboard/` in the run directory."""
+    return keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False)

@@ -1,5 +1,6 @@
 """`keras-m3s reproduce`: the paper's study in one command."""
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 
-from keras_m3s.experiment import SELECTIONS
+from keras_m3s.experiment import CONTROLS, METHODS, SELECTIONS
 from keras_m3s.study import NAMES
 
 EXECUTORS = ("local", "ray", "dask")
@@ -24,7 +25,9 @@ SEEDS, QUICK_SEEDS = 5, 2
 @click.option("--dry-run", is_flag=True, help="List the runs and about how long they take; do nothing.")  # fmt: skip
 @click.option("--executor", type=click.Choice(EXECUTORS), default="local", help="Where runs are done.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once.  [default: by cores and memory]")  # fmt: skip
+@click.option("--replicas", type=click.IntRange(1), help="Runs that differ in their seed only to train as one program, at most; above 1 on JAX only.  [default: all where JAX has a GPU, else 1]")  # fmt: skip
 @click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), help="Folder of run directories.  [default: runs/reproduce, with --quick runs/quick]")  # fmt: skip
+@click.option("--equal-budget", is_flag=True, help="Beside the paper's methods SPL-TRN with as many gradients as M3S.")  # fmt: skip
 @click.option("--select", type=click.Choice(SELECTIONS), default="validation", help="What chooses the epoch that is tested. `paper`: as the published scripts do, some on test data.")  # fmt: skip
 def reproduce(
     study: str,
@@ -35,7 +38,9 @@ def reproduce(
     dry_run: bool,
     executor: str,
     jobs: int | None,
+    replicas: int | None,
     runs_dir: pathlib.Path | None,
+    equal_budget: bool,
     select: str,
 ) -> None:
     """Make all runs of a table or figure of the paper, and a report.
@@ -52,7 +57,7 @@ def reproduce(
     \b
     Example:
       keras-m3s reproduce all --quick
-      keras-m3s reproduce table2 --manual-dir ~/data --seeds 5
+      keras-m3s reproduce table2 --manual-dir ~/data --seeds 5 --equal-budget
     """
     from keras_m3s import executors
     from keras_m3s.study import Settings, plan
@@ -61,15 +66,21 @@ def reproduce(
         os.environ["KERAS_BACKEND"] = _quickest()
     runs_dir = runs_dir or pathlib.Path("runs", "quick" if quick else "reproduce")
     datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run)
-    settings = Settings(datasets, range(seeds or (QUICK_SEEDS if quick else SEEDS)), quick, select)
+    seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
+    methods = METHODS + CONTROLS if equal_budget else METHODS
+    settings = Settings(datasets, range(seeds), quick, select, methods)
     planned = plan(study, settings)
     place = executors.Place(
         runs=str(runs_dir),
         data_dir=str(data_dir or runs_dir / "data") if not manual_dir else _text(data_dir),
         manual_dir=_text(manual_dir),
         backend=os.environ.get("KERAS_BACKEND") or _configured_backend(),
+        replicas=replicas or 1,
     )
-    jobs = jobs or executors.default_jobs(max(1, len(planned)))
+    if replicas is None and not (quick or dry_run) and executor == "local":
+        replicas = executors.default_replicas(place, seeds)
+        place = dataclasses.replace(place, replicas=replicas)
+    jobs = jobs or executors.default_jobs(max(1, len(planned) // place.replicas))
     announce(study, planned, absent, runs_dir, jobs, listed=dry_run)
     if dry_run:
         return

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from keras_m3s import models as models
     from keras_m3s.meta.m3s import M3S as M3S
     from keras_m3s.meta.meta_model import MetaModel as MetaModel
+    from keras_m3s.meta.replicas import fit_replicas as fit_replicas
     from keras_m3s.meta.with_missing import WithMissing as WithMissing
     from keras_m3s.missing import MissingModality as MissingModality
 
@@ -22,10 +23,11 @@ _WHERE = {
     "MetaModel": "keras_m3s.meta.meta_model",
     "MissingModality": "keras_m3s.missing",
     "WithMissing": "keras_m3s.meta.with_missing",
+    "fit_replicas": "keras_m3s.meta.replicas",
 }
 _MODULES = ("data", "features", "losses", "metrics", "missing", "models", "optimizers", "stream")
 
-__all__ = ["M3S", "MetaModel", "MissingModality", "WithMissing", "models"]
+__all__ = ["M3S", "MetaModel", "MissingModality", "WithMissing", "fit_replicas", "models"]
 
 
 def __getattr__(name: str) -> Any:

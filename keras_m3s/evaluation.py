@@ -8,12 +8,13 @@ import numpy as np
 
 from keras_m3s.data import Split
 from keras_m3s.experiment import Experiment
+from keras_m3s.meta.replicas import share_predict
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics
 from keras_m3s.runs import RunDirectory
 from keras_m3s.selection import looks_at_test
 from keras_m3s.stream import StreamedSplit
-from keras_m3s.training import fixed_batches, train, transform
+from keras_m3s.training import best_model, fixed_batches, train, transform
 
 TEST_STREAM = 0
 """The test data's own stream of holes, apart from training's and validation's."""
@@ -86,11 +87,18 @@ class Follow(keras.callbacks.Callback):
     Args:
         experiment: What is trained.
         split: Data to follow; its name comes before each value's.
+        like: One for another seed of the same experiment in this process, whose compiled program
+            this one takes too.
     """
 
-    def __init__(self, experiment: Experiment, split: Split | StreamedSplit) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        split: Split | StreamedSplit,
+        like: "Follow | None" = None,
+    ) -> None:
         super().__init__()
-        self.experiment, self.split = experiment, split
+        self.experiment, self.split, self.like = experiment, split, like
         self._tester: WithMissing | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -101,6 +109,8 @@ class Follow(keras.callbacks.Callback):
             return
         if self._tester is None:
             self._tester = tester(self.model, self.experiment)
+            if self.like is not None and self.like._tester is not None:
+                share_predict(self.like._tester, self._tester)
         batches = fixed_batches(self.experiment, self.split, TEST_STREAM)
         predictions = np.asarray(self._tester.predict(batches, verbose=0))
         values = score(self.experiment.dataset, self.split, predictions.astype("float64"))
@@ -170,20 +180,6 @@ def retest(
         experiment = experiment.replace(pattern=pattern)
     predictions = predict(model or best_model(run), experiment, split)
     return score(experiment.dataset, split, predictions)
-
-
-def best_model(run: RunDirectory) -> WithMissing:
-    """The model of a run's selected epoch.
-
-    Raises:
-        FileNotFoundError: If the run has not been trained.
-    """
-    if not run.best.is_file():
-        raise FileNotFoundError(
-            f"A run must have been trained before it is tested. {run.path} holds no best.keras. "
-            "Train it to its end first."
-        )
-    return keras.saving.load_model(run.best)
 
 
 def run_retests(

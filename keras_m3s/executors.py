@@ -6,6 +6,10 @@ executor is. A run that another study is at is left for the end, and waited for 
 
 Workers of a cluster are full of the cluster's own threads, and these draw from Python's random
 numbers, on which initial weights rest. So there each run has a process of its own.
+
+With `Place.replicas` above 1, runs that differ in their seed only are one piece of work: up to that
+many are trained as one program, see `keras_m3s.together`. That pays where a model leaves most of a
+GPU idle.
 """
 
 import contextlib
@@ -49,6 +53,7 @@ class Place:
         data_dir: Folder of prepared data sets, or `None` for the default.
         manual_dir: Folder of the files data sets are made from, or `None`.
         backend: Keras backend of the runs.
+        replicas: Runs that differ in their seed only to train as one program, at most.
         process: Number of the process that plans, where SIGTERM is not for a worker to handle.
     """
 
@@ -56,6 +61,7 @@ class Place:
     data_dir: str | None
     manual_dir: str | None
     backend: str
+    replicas: int = 1
     process: int = dataclasses.field(default_factory=os.getpid)
 
     def run(self, planned: Planned) -> RunDirectory:
@@ -84,6 +90,24 @@ def default_jobs(runs: int) -> int:
 
     fitting = int(psutil.virtual_memory().available // MEMORY)
     return max(1, min(joblib.cpu_count(), fitting, runs))
+
+
+def default_replicas(place: Place, seeds: int) -> int:
+    """All seeds where an accelerator trains them faster as one program, else 1.
+
+    A process of its own finds out, for to ask is to take hold of the accelerator.
+    """
+    if seeds == 1:
+        return 1
+    code = "from keras_m3s.meta.replicas import worth_it; print(worth_it())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | _worker_environment(place, 1),
+        check=False,
+    )
+    return seeds if done.stdout.split()[-1:] == ["True"] else 1
 
 
 def execute(
@@ -117,14 +141,30 @@ def execute(
                 for p in planned
                 if (known := outcomes.get(p.experiment.key)) is None or known.status == BUSY
             ]
-            for outcome in _all(task, left, place, jobs, wait):
+            for outcome in _all(task, _groups(left, place.replicas), place, jobs, wait):
                 outcomes[outcome.key] = outcome
     keys = [p.experiment.key for p in planned]
     return [outcomes.get(key, Outcome(key, STOPPED, NOT_BEGUN)) for key in keys]
 
 
+def _groups(planned: Sequence[Planned], most: int) -> list[tuple[Planned, ...]]:
+    """The runs in their order, those that differ in their seed only side by side."""
+    alike: dict[Any, list[Planned]] = {}
+    for one in planned:
+        alike.setdefault((one.experiment.replace(seed=0).key, one.retests), []).append(one)
+    return [
+        tuple(group[start : start + most])
+        for group in alike.values()
+        for start in range(0, len(group), most)
+    ]
+
+
 def _all(
-    task: Callable[..., Outcome], planned: Sequence[Planned], place: Place, jobs: int, wait: bool
+    task: Callable[..., list[Outcome]],
+    groups: Sequence[tuple[Planned, ...]],
+    place: Place,
+    jobs: int,
+    wait: bool,
 ) -> list[Outcome]:
     """One pass over runs; begun again where a worker died, for runs go on where they were."""
     import joblib
@@ -133,15 +173,16 @@ def _all(
     threads = max(1, joblib.cpu_count() // jobs)
 
     def tasks() -> Iterator[Any]:
-        for one in planned:
+        for group in groups:
             if stopping.asked():
                 return
-            yield joblib.delayed(task)(one, place, threads, wait)
+            yield joblib.delayed(task)(group, place, threads, wait)
 
     for _ in range(DEATHS):
         try:
             # One task at a time: they are long, and none shall wait behind another.
-            return list(joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs)(tasks()))
+            parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs)
+            return [outcome for outcomes in parallel(tasks()) for outcome in outcomes]
         except Exception as error:
             if stopping.asked():  # then workers may end in any way
                 return []
@@ -152,7 +193,8 @@ def _all(
         Outcome(p.experiment.key, REUSED)
         if place.run(p).complete
         else Outcome(p.experiment.key, FAILED, message)
-        for p in planned
+        for group in groups
+        for p in group
     ]
 
 
@@ -199,59 +241,72 @@ def _dask(jobs: int) -> contextlib.AbstractContextManager[Any]:
     )
 
 
-def work(planned: Planned, place: Place, threads: int, wait: bool) -> Outcome:
-    """Makes one run and its retests, in a worker.
+def work(group: Sequence[Planned], place: Place, threads: int, wait: bool) -> list[Outcome]:
+    """Makes runs and their retests, in a worker: one, or several that differ in their seed only.
 
     Args:
-        planned: What to do.
+        group: What to do.
         place: Where.
-        threads: Cores that it may use.
-        wait: Whether to wait for another process that is at it.
+        threads: Cores that they may use.
+        wait: Whether to wait for another process that is at one of them.
     """
     if os.getpid() != place.process:
         stopping.install()
-    key = planned.experiment.key
     if stopping.asked():
-        return Outcome(key, STOPPED, NOT_BEGUN)
-    os.environ.update(_worker_environment(place.backend, threads))
-    run = place.run(planned)
-    try:
-        reused = _finished(run, planned)
-        if not reused:
-            (run.path / "error.json").unlink(missing_ok=True)
-            _make(planned, place, run, wait)
-        return Outcome(key, REUSED if reused else DONE)
-    except RunBusyError as error:
+        return [Outcome(p.experiment.key, STOPPED, NOT_BEGUN) for p in group]
+    os.environ.update(_worker_environment(place, threads))
+    outcomes: dict[str, Outcome] = {}
+    left: list[Planned] = []
+    for planned in group:
+        run, key = place.run(planned), planned.experiment.key
+        try:
+            if _finished(run, planned):
+                outcomes[key] = Outcome(key, REUSED)
+            else:
+                (run.path / "error.json").unlink(missing_ok=True)
+                left.append(planned)
+        except Exception as error:
+            outcomes[key] = _outcome(planned, place, error)
+    for planned, made in zip(left, _make(left, place, wait), strict=True):
+        outcomes[planned.experiment.key] = _outcome(planned, place, made)
+    return [outcomes[p.experiment.key] for p in group]
+
+
+def _outcome(planned: Planned, place: Place, error: Exception | None) -> Outcome:
+    """What is told of a run, and kept in its directory if it failed."""
+    key = planned.experiment.key
+    if error is None:
+        return Outcome(key, DONE)
+    if isinstance(error, RunBusyError):
         return Outcome(key, BUSY, str(error))
-    except stopping.Stopped as error:
+    if isinstance(error, stopping.Stopped):
         return Outcome(key, STOPPED, str(error))
-    except Exception as error:  # whatever it is, the other runs go on
-        message = f"{type(error).__name__}: {error}"
-        with contextlib.suppress(OSError):
-            run.write_json("error.json", {"error": message})
-        return Outcome(key, FAILED, message)
+    message = f"{type(error).__name__}: {error}"
+    with contextlib.suppress(OSError):
+        place.run(planned).write_json("error.json", {"error": message})
+    return Outcome(key, FAILED, message)
 
 
-def work_apart(planned: Planned, place: Place, threads: int, wait: bool) -> Outcome:
+def work_apart(group: Sequence[Planned], place: Place, threads: int, wait: bool) -> list[Outcome]:
     """As `work`, in a process of its own, which ends when the one that started it does."""
     command = [sys.executable, "-c", "from keras_m3s.executors import answer; answer()"]
     done = subprocess.run(
         command,
-        input=pickle.dumps((planned, place, threads, wait)),
+        input=pickle.dumps((group, place, threads, wait)),
         capture_output=True,
-        env=os.environ | _worker_environment(place.backend, threads),
+        env=os.environ | _worker_environment(place, threads),
         check=False,
     )
     try:
-        return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+        return [Outcome(**one) for one in json.loads(done.stdout.splitlines()[-1])]
     except (IndexError, ValueError, TypeError):
         said = done.stderr.decode(errors="replace").strip()[-2000:]
         message = f"Its process ended with code {done.returncode}: {said}"
-        return Outcome(planned.experiment.key, FAILED, message)
+        return [Outcome(p.experiment.key, FAILED, message) for p in group]
 
 
 def answer() -> None:
-    """The other side of `work_apart`: arguments come in, an outcome goes out as the last line."""
+    """The other side of `work_apart`: arguments come in, outcomes go out as the last line."""
     arguments = pickle.loads(sys.stdin.buffer.read())
     parent = os.getppid()
 
@@ -261,17 +316,34 @@ def answer() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-    outcome = work(*arguments)
-    print("", json.dumps(dataclasses.asdict(outcome)), sep="\n", flush=True)
+    outcomes = [dataclasses.asdict(outcome) for outcome in work(*arguments)]
+    print("", json.dumps(outcomes), sep="\n", flush=True)
 
 
-def _make(planned: Planned, place: Place, run: RunDirectory, wait: bool) -> None:
-    from keras_m3s import evaluation
+def _make(left: Sequence[Planned], place: Place, wait: bool) -> list[Exception | None]:
+    """Runs and their retests; of each what went wrong. Whatever it is, the others go on."""
+    if not left:
+        return []
+    try:
+        from keras_m3s import evaluation, together
 
-    splits = load(planned.experiment.dataset, place)
-    evaluation.run_experiment(planned.experiment, run, splits, follow=True, wait=wait)
-    conditions = [(c.missing_rate, c.pattern) for c in planned.retests]
-    evaluation.run_retests(run, splits["test"], conditions)
+        splits = load(left[0].experiment.dataset, place)
+        runs = [(p.experiment, place.run(p)) for p in left]
+        if len(runs) > 1:
+            errors = together.run_together(runs, splits, follow=True, wait=wait)
+        else:
+            evaluation.run_experiment(*runs[0], splits, follow=True, wait=wait)
+            errors = [None]
+    except Exception as error:
+        return [error] * len(left)
+    for number, planned in enumerate(left):
+        if errors[number] is None:
+            conditions = [(c.missing_rate, c.pattern) for c in planned.retests]
+            try:
+                evaluation.run_retests(runs[number][1], splits["test"], conditions)
+            except Exception as error:
+                errors[number] = error
+    return errors
 
 
 def _finished(run: RunDirectory, planned: Planned) -> bool:
@@ -301,18 +373,23 @@ def manual_dir(dataset: str, folder: str | None) -> str | None:
     return str(own) if own.is_dir() else folder
 
 
-def _worker_environment(backend: str, threads: int) -> dict[str, str]:
-    """What must stand before a framework is imported: its threads, its share of a device."""
+def _worker_environment(place: Place, threads: int) -> dict[str, str]:
+    """What must stand before a framework is imported: its threads, its share of a device.
+
+    And where JAX keeps what it compiled: the runs of a study are the same few programs over again,
+    and to compile one takes longer than a hundred epochs of a small data set.
+    """
     count = str(threads)
     values = dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"),
         count,
     )
-    values |= {"KERAS_BACKEND": backend, "TF_NUM_INTEROP_THREADS": "1"}
+    values |= {"KERAS_BACKEND": place.backend, "TF_NUM_INTEROP_THREADS": "1"}
     defaults = {
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "JAX_COMPILATION_CACHE_DIR": str(pathlib.Path(place.runs).absolute() / ".compiled"),
     }
     if threads == 1:
         defaults["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"

@@ -7,7 +7,8 @@ the run directory.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 METHODS: tuple[str, ...] = ("orig", "spl-trn", "m3s")
@@ -72,6 +73,56 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
         "first_stage_epochs": 20,
     },
 }
+
+
+def _is_rate(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value < math.inf
+
+
+def _is_range(value: Any) -> bool:
+    pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_rate, value))
+    return pair and value[0] <= value[1] <= 1
+
+
+def _is_rates(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_rate, value.values()))
+
+
+Kind = tuple[str, Callable[[Any], bool]]
+
+
+def _whole(least: int) -> Kind:
+    return f"a whole number >= {least}", lambda v: type(v) is int and v >= least
+
+
+def _or_none(kind: Kind) -> Kind:
+    return f"{kind[0]}, or None", lambda v: v is None or kind[1](v)
+
+
+RANGE: Kind = ("a range (low, high) with 0 <= low <= high <= 1", _is_range)
+RATE: Kind = ("a finite number >= 0", _is_rate)
+
+KINDS: dict[str, Kind] = {
+    "dataset": ("a name", lambda v: isinstance(v, str)),
+    "missing_rate": RANGE,
+    "test_missing_rate": RANGE,
+    "seed": _whole(0),
+    "hole_seed": _whole(0),
+    "batch_size": _whole(1),
+    "epochs": _whole(1),
+    "patience": _or_none(_whole(1)),
+    "learning_rate": _or_none(RATE),
+    "inner_learning_rate": (
+        f"{RATE[0]}, or a mapping of path patterns to such",
+        lambda v: _is_rate(v) or _is_rates(v),
+    ),
+    "inner_steps": _whole(0),
+    "first_order": ("True or False", lambda v: isinstance(v, bool)),
+    "first_stage_epochs": _whole(0),
+    "model_arguments": ("a mapping", lambda v: isinstance(v, Mapping)),
+}
+"""What the fields of an experiment must be, beside those that are one of a list."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,8 +198,15 @@ class Experiment:
             "select": "validation",
             "model_arguments": {},
             **HYPERPARAMETERS[model],
-            **{name: value for name, value in overrides.items() if value is not None},
         }
+        given = {name: value for name, value in overrides.items() if value is not None}
+        if model == "self_mm" and given.get("model_arguments", {}).get("bert") is not None:
+            from keras_m3s.text import BERT_PATHS  # with Keras, for which the command need not wait
+
+            # The paper's rate of text, where there is a BERT to have it.
+            rates = {BERT_PATHS: 5e-5, **values["inner_learning_rate"]}
+            values["inner_learning_rate"] = rates
+        values |= given
         return cls(dataset=dataset, model=model, method=method, missing_rate=missing_rate, **values)
 
     def __post_init__(self) -> None:
@@ -157,18 +215,13 @@ class Experiment:
         _require("site", self.site, SITES)
         _require("pattern", self.pattern, PATTERNS)
         _require("select", self.select, SELECTIONS)
+        for name, (kind, fits) in KINDS.items():
+            value = getattr(self, name)
+            if not fits(value):
+                raise ValueError(f"`{name}` must be {kind}. Received: {name}={value!r}.")
         for name in ("missing_rate", "test_missing_rate"):
             low, high = getattr(self, name)
-            if not 0 <= low <= high <= 1:
-                raise ValueError(
-                    f"`{name}` must be a range (low, high) with 0 <= low <= high <= 1. "
-                    f"Received: {name}=({low}, {high})."
-                )
             object.__setattr__(self, name, (float(low), float(high)))
-        least = {"batch_size": 1, "epochs": 1, "first_stage_epochs": 0}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"`{name}` must be >= {value}. Received: {getattr(self, name)}.")
 
     @property
     def passes(self) -> int:

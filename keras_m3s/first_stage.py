@@ -14,6 +14,7 @@ from keras_m3s import stopping
 from keras_m3s.batches import Batches, SetEpoch
 from keras_m3s.data import Split
 from keras_m3s.experiment import Experiment
+from keras_m3s.finite import StopNotFinite
 from keras_m3s.stream import StreamedSplit
 
 LEARNING_RATE = 5e-4
@@ -54,6 +55,7 @@ def teach(model: Any, experiment: Experiment, splits: Mapping[str, Split | Strea
 
     Raises:
         ValueError: If the model has no first stage.
+        NotFiniteError: If its loss is not finite any more.
     """
     stage = model.first_stage()
     if stage is None:
@@ -72,13 +74,13 @@ def teach(model: Any, experiment: Experiment, splits: Mapping[str, Split | Strea
             shuffle=False,
             validation_data=Batches(splits["valid"], experiment.batch_size),
             epochs=experiment.first_stage_epochs,
-            callbacks=[SetEpoch(train), *stage.training_callbacks(train, constant, decay), best],
+            callbacks=[
+                SetEpoch(train),
+                StopNotFinite(train),
+                *stage.training_callbacks(train, constant, decay),
+                best,
+            ],
             verbose=0,
-        )
-    if best.weights is None:
-        raise FloatingPointError(
-            f"{stage.monitor} of the first stage must be a number. Received: none in "
-            f"{experiment.first_stage_epochs} epochs."
         )
     stage.set_weights(best.weights)
     model.load_teacher(stage)

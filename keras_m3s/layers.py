@@ -7,7 +7,34 @@ import keras
 from keras import ops
 
 EPSILON = 1e-5
-"""PyTorch's epsilon in LayerNorm; Keras' own is 1e-3."""
+"""PyTorch's epsilon in its norms; Keras' own is 1e-3."""
+
+LEAK = 0.01
+"""PyTorch's negative slope of a leaky ReLU; Keras' own is 0.2."""
+
+
+@keras.saving.register_keras_serializable(package="keras_m3s")
+def leaky_relu(x: Any) -> Any:
+    """x, or `LEAK` x where x is negative."""
+    return ops.leaky_relu(x, LEAK)
+
+
+def activation(identifier: Any) -> Any:
+    """A Keras activation, also by PyTorch's name: `"LeakyReLU"`, `"hardtanh"`, `"Tanh"`.
+
+    `"leaky_relu"` is PyTorch's as well, see `LEAK`. Those with weights of their own or random
+    slopes (`PReLU`, `RReLU`) are none of these.
+
+    Args:
+        identifier: Name, function, or a serialized one.
+    """
+    plain = identifier.lower().replace("_", "") if isinstance(identifier, str) else None
+    named = {"leakyrelu": leaky_relu, "hardtanh": "hard_tanh", "hardshrink": "hard_shrink"}
+    if plain in named:
+        identifier = named[plain]
+    elif plain is not None and not identifier.islower() and ">" not in identifier:
+        identifier = identifier.lower()
+    return keras.activations.get(identifier)
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
@@ -66,6 +93,34 @@ class Linear(keras.layers.Dense):
         if self.bias_initializer is None:
             self.bias_initializer = keras.initializers.RandomUniform(-bound, bound)
         super().build(input_shape)
+
+
+@keras.saving.register_keras_serializable(package="keras_m3s")
+class BatchNorm(keras.layers.BatchNormalization):
+    """A `BatchNormalization` with PyTorch's momentum, epsilon and moving variance.
+
+    PyTorch keeps the variance of a batch as n - 1 rows give it, Keras as n do; both normalise by
+    the latter. A batch of 1, which PyTorch refuses, counts with its variance of 0.
+
+    Args:
+        **kwargs: As in `keras.layers.BatchNormalization`.
+
+    Call with `(batch, dim)`.
+
+    Reference: torch.nn.BatchNorm1d.
+    """
+
+    def __init__(self, momentum: float = 0.9, epsilon: float = EPSILON, **kwargs: Any) -> None:
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        before = ops.copy(self.moving_variance)  # on PyTorch the tensor itself is written to
+        outputs = super().call(inputs, training=training, mask=mask)
+        if training and self.trainable:
+            after = ops.convert_to_tensor(self.moving_variance)
+            others = ops.cast(ops.maximum(ops.shape(inputs)[0] - 1, 1), after.dtype)
+            self.moving_variance.assign(after + (after - self.momentum * before) / others)
+        return outputs
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")

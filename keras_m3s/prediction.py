@@ -14,24 +14,19 @@ import json
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
-import keras
 import numpy as np
 
-from keras_m3s import models
-from keras_m3s.meta import m3s
+from keras_m3s import writing
 from keras_m3s.missing import UNKNOWN_TOKEN
 from keras_m3s.modalities import COMPLEMENT, DRAWS, INDEX, MODALITIES, TEXT_BERT, length_key
 from keras_m3s.runs import RunDirectory
 from keras_m3s.text import TextStates
+from keras_m3s.training import best_model
 
 FORMATS: tuple[str, ...] = ("csv", "jsonl")
-
-# What a saved run is made of: Keras finds classes only once they have been imported.
-_NEEDED = (m3s.M3S, *models.MODELS.values())
 
 CLS, SEP = 101, 102
 """In BERT's vocabularies, English and Chinese."""
@@ -49,16 +44,12 @@ class RunModel:
 
     Raises:
         FileNotFoundError: this is no run, or it has no model yet.
+        DamagedRunError: its files cannot be read.
     """
 
     def __init__(self, run: RunDirectory) -> None:
         self.experiment = run.experiment()
-        if not run.best.is_file():
-            raise FileNotFoundError(
-                f"A run must have been trained before it predicts. Received: {run.path}, which "
-                "holds no best.keras. Train it to its end first."
-            )
-        self.model = keras.saving.load_model(run.best, compile=False).model
+        self.model = best_model(run, compile=False).model
         built = self.model.get_build_config()["input_shape"]
         self.shapes = {
             key: tuple(shape[1:]) for key, shape in built.items() if key not in (DRAWS, COMPLEMENT)
@@ -317,12 +308,8 @@ def opened(path: str | os.PathLike[str] | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    path = pathlib.Path(path).expanduser()
-    handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+    with (
+        writing.whole(pathlib.Path(path).expanduser()) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        yield file

@@ -6,10 +6,12 @@ history.csv        a row per epoch
 best.keras         the model of the epoch selected so far
 last-0012.keras    the model, optimizer, seeds and memories after an epoch, to go on from; there are
                    the newest and the one before it
-timing.json        seconds of training, and epochs, up to the newest of them
+timing.json        seconds of training, and epochs, up to the newest of them; of runs that were
+                   trained together each has its share of the time
 predictions.csv    id, truth, prediction on the test data
 metrics.json       test metrics; there once the run is complete
 retest-*.json      the same model under other holes: `test_missing_rate`, `pattern`, `metrics`
+tensorboard/       each epoch's values for TensorBoard, with `keras-m3s train --tensorboard`
 error.json         why a run of a study failed; gone when it succeeds
 run.lock           held by the process that is at it
 """
@@ -19,13 +21,12 @@ import csv
 import dataclasses
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_m3s import writing
 from keras_m3s.experiment import Experiment
 
 PACKAGES = (
@@ -45,7 +46,7 @@ class ChangedExperimentError(ValueError):
 
 
 class DamagedRunError(ValueError):
-    """The directory holds checkpoints of which none can be read."""
+    """The directory holds files that cannot be read, and nothing to fall back on."""
 
 
 class RunBusyError(OSError):
@@ -81,7 +82,7 @@ class RunDirectory:
     def seconds(self) -> float:
         """Seconds of training so far."""
         known = (self.path / "timing.json").is_file()
-        return float(self.read_json("timing.json")["seconds"]) if known else 0.0
+        return float(self.read_json("timing.json").get("seconds", 0)) if known else 0.0
 
     @property
     def complete(self) -> bool:
@@ -93,6 +94,7 @@ class RunDirectory:
 
         Raises:
             FileNotFoundError: If this is no run directory.
+            DamagedRunError: If the file is not whole.
         """
         file = self.path / "experiment.json"
         if not file.is_file():
@@ -100,7 +102,7 @@ class RunDirectory:
                 f"A run directory must hold experiment.json. Received: {self.path}, which does "
                 "not. Pass a directory that `keras-m3s train` made."
             )
-        return Experiment.from_dict(json.loads(file.read_text()))
+        return Experiment.from_dict(self.read_json("experiment.json"))
 
     def start(self, experiment: Experiment) -> None:
         """Makes the directory, or finds the same experiment's in it.
@@ -114,8 +116,8 @@ class RunDirectory:
             if changed:
                 listed = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, (a, b) in changed.items())
                 raise ChangedExperimentError(
-                    f"A run directory must keep its experiment. {self.path} differs in {listed}. "
-                    "Choose another directory, or delete this one."
+                    f"A run directory must keep its experiment. Received: {self.path}, which "
+                    f"differs in {listed}. Choose another directory, or delete this one."
                 )
             return
         self.write_json("experiment.json", experiment.to_dict())
@@ -132,17 +134,18 @@ class RunDirectory:
         """
         import filelock
 
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / "run.lock", timeout=-1 if wait else 0)
         try:
-            lock.acquire()
+            with writing.explained(self.path / "run.lock"):
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
         except filelock.Timeout:
             raise RunBusyError(
                 f"Only one process may do a run. Another one is at {self.path}. Wait until it has "
                 "ended, or choose another directory."
             ) from None
         try:
-            for left in self.path.glob(".writing-*"):  # by a process that was killed
+            for left in self.path.glob(f"{writing.TEMPORARY}*"):  # by a process that was killed
                 left.unlink(missing_ok=True)
             yield
         finally:
@@ -153,7 +156,24 @@ class RunDirectory:
             temporary.write_text(json.dumps(values, indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        return dict(json.loads((self.path / name).read_text()))
+        """The object in a file.
+
+        Raises:
+            DamagedRunError: If there is none in it.
+        """
+        try:
+            values = json.loads((self.path / name).read_text())
+        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, nested without end
+            raise self._damaged(name, error) from error
+        if not isinstance(values, dict):
+            raise self._damaged(name, type(values).__name__)
+        return values
+
+    def _damaged(self, name: str, what: object) -> DamagedRunError:
+        return DamagedRunError(
+            f"{self.path / name} must be as keras-m3s wrote it. Received: {what}. Bring back the "
+            "file from a copy, or delete the directory and run the same command again."
+        )
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         with self.writing(name) as temporary, temporary.open("w", newline="") as file:
@@ -163,33 +183,27 @@ class RunDirectory:
             writer.writerows(rows)
 
     def read_history(self) -> list[dict[str, float]]:
-        """Rows of history.csv so far, `epoch` counted from 1."""
+        """Rows of history.csv so far, `epoch` counted from 1.
+
+        Raises:
+            DamagedRunError: If it is no table of numbers, or a row is not there.
+        """
         file = self.path / "history.csv"
         if not file.is_file():
             return []
-        with file.open(newline="") as lines:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
-
-    @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[pathlib.Path]:
-        """A temporary path that becomes `name` if all goes well, and is gone if not."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        suffix = "".join(pathlib.Path(name).suffixes)
-        handle, temporary = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=self.path)
-        os.close(handle)
-        path = pathlib.Path(temporary)
         try:
-            yield path
-            _to_disk(path)
-            os.replace(path, self.path / name)
-        finally:
-            path.unlink(missing_ok=True)
+            with file.open(newline="") as lines:
+                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+        except (ValueError, TypeError, csv.Error) as error:  # a line that is cut off has None
+            raise self._damaged("history.csv", error) from error
+        epochs = [row.get("epoch") for row in rows]
+        if epochs != list(range(1, len(rows) + 1)):
+            raise self._damaged("history.csv", f"epochs {epochs}")
+        return rows
 
-
-def _to_disk(path: pathlib.Path) -> None:
-    """Waits until a file is where a loss of power leaves it."""
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
+    def writing(self, name: str) -> contextlib.AbstractContextManager[pathlib.Path]:
+        """A temporary path that becomes `name` if all goes well, and is gone if not."""
+        return writing.whole(self.path / name)
 
 
 def environment(backend: str, data: Mapping[str, str]) -> dict[str, Any]:

@@ -130,22 +130,24 @@ class Settings:
         seeds: Seeds of each run.
         quick: Whether to take small models and few epochs.
         select: See `Experiment`.
+        methods: What the paper's tables and figures compare.
     """
 
     datasets: Mapping[str, str]
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     quick: bool = False
     select: str = "validation"
+    methods: Sequence[str] = METHODS
 
     def of(
         self,
         model: str,
-        methods: Sequence[str] = METHODS,
+        methods: Sequence[str] | None = None,
         missing_rate: Rate = MISSING_LEVELS["medium"],
         retests: Sequence[Condition] = (),
         **overrides: Any,
     ) -> Iterator[Planned]:
-        """Runs of a model on its data set by each method and with each seed."""
+        """Runs of a model on its data set by each method, or by `methods`, and with each seed."""
         dataset = self.datasets.get(CELLS[model])
         if dataset is None:
             return
@@ -156,7 +158,7 @@ class Settings:
                 values |= {"learning_rate": None, "batch_size": 16}
             if model == "mmin":
                 values["first_stage_epochs"] = 2
-        for method in methods:
+        for method in methods or self.methods:
             for seed in self.seeds:
                 made = Experiment.of(
                     dataset, model, method, missing_rate, seed=seed, **{**values, **overrides}

@@ -1,5 +1,6 @@
 """`Experiment` -> trained run directory; interrupted, it goes on from where it was saved."""
 
+import dataclasses
 import pathlib
 import time
 import warnings
@@ -13,6 +14,7 @@ from keras_m3s import first_stage, models, selection, stopping
 from keras_m3s.batches import Batches, SetEpoch
 from keras_m3s.data import Split
 from keras_m3s.experiment import Experiment
+from keras_m3s.finite import StopNotFinite
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality, fixed_draws
@@ -47,8 +49,61 @@ def train(
     Raises:
         ChangedExperimentError: If the directory holds another experiment's run.
         DamagedRunError: If none of its checkpoints can be read.
-        FloatingPointError: If the loss is not finite any more.
+        NotFiniteError: If the loss is not finite any more; it says at which step, on which rows.
         Stopped: On SIGTERM, saved.
+        WriteError: If there is no room for the run's files, or no right to write them.
+    """
+    ready = prepare(experiment, run, splits, callbacks, observers)
+    if not ready.over:
+        with stopping.graceful():
+            ready.model.fit(
+                ready.batches,
+                shuffle=False,  # of batches, by Keras, from a state that no checkpoint holds
+                validation_data=validation_batches(experiment, splits),
+                initial_epoch=ready.done,
+                epochs=experiment.epochs,
+                callbacks=ready.callbacks,
+                verbose=0,
+            )
+    return best_model(run)
+
+
+@dataclasses.dataclass
+class Ready:
+    """A run up to its `fit`: new, or as its newest checkpoint left it.
+
+    Attributes:
+        model: To be trained.
+        batches: What on.
+        callbacks: The run's own among them.
+        done: Epochs done.
+        over: Whether there is none left to do.
+    """
+
+    model: WithMissing
+    batches: Batches
+    callbacks: list[keras.callbacks.Callback]
+    done: int
+    over: bool
+
+
+def prepare(
+    experiment: Experiment,
+    run: RunDirectory,
+    splits: Mapping[str, Split | StreamedSplit],
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    observers: Sequence[keras.callbacks.Callback] = (),
+    share: float = 1.0,
+) -> Ready:
+    """Begins a run's directory, or finds where it stands.
+
+    Args:
+        experiment: As for `train`, which see for errors too.
+        run: As for `train`.
+        splits: As for `train`.
+        callbacks: As for `train`.
+        observers: As for `train`.
+        share: Of the time that passes, what counts as this run's.
     """
     run.start(experiment)
     fingerprints = {name: split.fingerprint() for name, split in splits.items()}
@@ -64,26 +119,47 @@ def train(
     elif experiment.first_stage_epochs:
         first_stage.teach(model.model, experiment, splits)
     procedure = model.model.training_callbacks(batches)
-    keeper = Keeper(run, experiment, model.model, run.read_history()[:done])
-    if done < experiment.epochs and not keeper.out_of_patience:
-        with stopping.graceful():
-            model.fit(
-                batches,
-                shuffle=False,  # of batches, by Keras, from a state that no checkpoint holds
-                validation_data=fixed_batches(experiment, splits["valid"], stream=1),
-                initial_epoch=done,
-                epochs=experiment.epochs,
-                callbacks=[
-                    SetEpoch(batches),
-                    *procedure,
-                    *observers,
-                    keeper,
-                    Replay(procedure, keeper.history, rate),
-                    *callbacks,
-                ],
-                verbose=0,
-            )
-    return keras.saving.load_model(run.best)
+    keeper = Keeper(run, experiment, model.model, run.read_history()[:done], share)
+    return Ready(
+        model,
+        batches,
+        [
+            SetEpoch(batches),
+            StopNotFinite(batches),
+            *procedure,
+            *observers,
+            keeper,
+            Replay(procedure, keeper.history, rate),
+            *callbacks,
+        ],
+        done,
+        done >= experiment.epochs or keeper.out_of_patience,
+    )
+
+
+def best_model(run: RunDirectory, compile: bool = True) -> WithMissing:
+    """The model of a run's selected epoch.
+
+    Args:
+        run: A run that has been trained.
+        compile: Whether with its optimizer, metrics and loss.
+
+    Raises:
+        FileNotFoundError: If the run has not been trained.
+        DamagedRunError: If its file cannot be read.
+    """
+    if not run.best.is_file():
+        raise FileNotFoundError(
+            f"A run must have been trained before it is used. Received: {run.path}, which holds no "
+            "best.keras. Train it to its end first."
+        )
+    try:
+        return keras.saving.load_model(run.best, compile=compile)
+    except Exception as error:  # damage shows in many ways: ZIP, HDF5, JSON, shapes
+        raise DamagedRunError(
+            f"{run.best} must be as keras-m3s wrote it. Received: {error} Bring it back from a "
+            "copy, or delete the directory and train the run again."
+        ) from error
 
 
 def newest_checkpoint(run: RunDirectory) -> tuple[int, WithMissing | None]:
@@ -96,7 +172,7 @@ def newest_checkpoint(run: RunDirectory) -> tuple[int, WithMissing | None]:
     for done, path in run.checkpoints:
         try:
             return done, keras.saving.load_model(path)
-        except Exception as error:  # damage shows in many ways: ZIP, HDF5, JSON, shapes
+        except Exception as error:  # as in `best_model`
             warnings.warn(
                 f"{path} cannot be read, the one before it is used: {error}", stacklevel=2
             )
@@ -168,18 +244,25 @@ def fixed_batches(experiment: Experiment, split: Split | StreamedSplit, stream: 
     return Batches(split, experiment.batch_size, draws=draws)
 
 
+def validation_batches(
+    experiment: Experiment, splits: Mapping[str, Split | StreamedSplit]
+) -> Batches:
+    return fixed_batches(experiment, splits["valid"], stream=1)
+
+
 def _stream(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 class Keeper(keras.callbacks.Callback):
-    """Writes history and checkpoints, and stops when patience or the numbers run out.
+    """Writes history and checkpoints, and stops when patience runs out.
 
     Args:
         run: Where to write.
         experiment: For its patience.
         model: The base model, which says what validation value counts.
         history: Rows of the epochs already done.
+        share: Of the time that passes, what counts as this run's.
     """
 
     def __init__(
@@ -188,9 +271,10 @@ class Keeper(keras.callbacks.Callback):
         experiment: Experiment,
         model: models.BaseModel,
         history: list[dict[str, float]],
+        share: float = 1.0,
     ) -> None:
         super().__init__()
-        self.run = run
+        self.run, self.share = run, share
         self.experiment = experiment
         self.monitor, self.mode = model.monitor, model.monitor_mode
         self.history = history
@@ -220,12 +304,6 @@ class Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         row = {"epoch": epoch + 1.0} | {k: float(v) for k, v in sorted((logs or {}).items())}
-        if not np.isfinite([row["loss"], row[self.monitor]]).all():
-            raise FloatingPointError(
-                f"The loss must stay finite. Received: loss={row['loss']}, "
-                f"{self.monitor}={row[self.monitor]} in epoch {epoch + 1}. Lower the learning "
-                "rates; the run can go on from its last checkpoint."
-            )
         self.history.append(row)
         if self.selected_epoch == len(self.history) - 1:
             self._save(self.run.best)
@@ -252,7 +330,7 @@ class Keeper(keras.callbacks.Callback):
     def _checkpoint(self) -> None:
         # The rows first: those beyond the checkpoint are dropped when the run goes on from it.
         self.run.write_csv("history.csv", self.history)
-        seconds = self._seconds + time.monotonic() - self._began
+        seconds = self._seconds + self.share * (time.monotonic() - self._began)
         self.run.write_json("timing.json", {"seconds": seconds, "epochs": len(self.history)})
         newest, before = self._checkpoint_path(), self._newest
         self._save(newest)

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -56,6 +56,14 @@ def mosi_dir(shared_dir: pathlib.Path) -> pathlib.Path:
     if not (path / "unaligned_50.pkl").is_file():
         pytest.skip("no real CMU-MOSI here")
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten() -> Iterator[None]:
+    """Programs that JAX has compiled stay in memory, gigabytes of them by the end."""
+    yield
+    if keras.backend.backend() == "jax":
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

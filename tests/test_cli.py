@@ -1,13 +1,16 @@
 """The command: what it prints, how it fails, and that help comes at once."""
 
+import shlex
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from keras_m3s.cli.main import main
+from keras_m3s.runs import RunDirectory
 from tfds_builders import testing
 
 pytestmark = pytest.mark.once
@@ -129,3 +132,90 @@ def test_errors_are_one_message_without_a_trace(arguments, message):
 def test_debug_shows_the_trace():
     result = run("--debug", "evaluate", "no-such-run")
     assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_whoever_reads_may_stop():
+    """`| head` ends a command early, and that is no error of ours to tell of."""
+    code = (
+        "import click, sys; from keras_m3s.cli.errors import Group\n"
+        "main = Group()\n"
+        "@main.command()\n"
+        "def say():\n"
+        "    while True: click.echo('line ' * 1000)\n"
+        "main(['say'])"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+
+
+UNEXPECTED = [
+    KeyError("mae"),
+    AttributeError("no such"),
+    RecursionError("too deep"),
+    RuntimeError("xla"),
+    AssertionError(),
+]
+FAILURES = {
+    **{type(e).__name__: (e, 1, f"This should not happen: {type(e).__name__}") for e in UNEXPECTED},
+    "ValueError": (ValueError("`x` must be 1. Received: 2."), 1, "`x` must be 1. Received: 2."),
+    "without a message": (ValueError(), 1, "This should not happen: ValueError"),
+    "OSError": (OSError(5, "Input/output error"), 1, "Input/output error"),
+    "FloatingPointError": (FloatingPointError("The loss must stay finite."), 1, "must stay finite"),
+    "ImportError": (ImportError("needs its package"), 1, "needs its package"),
+    "MemoryError": (MemoryError(), 1, "There must be memory enough. Received: no more. Take a smaller --batch-size"),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "Interrupted. What was saved by then is whole; the same command goes on"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_whatever_goes_wrong_is_one_message(name, monkeypatch, tmp_path):
+    error, status, message = FAILURES[name]
+
+    def fails(path):
+        raise error
+
+    monkeypatch.setattr("keras_m3s.data.inspect", fails)
+    result = run("inspect", tmp_path)
+    assert result.exit_code == status and message in result.output
+    assert "Traceback" not in result.output and len(result.output.splitlines()) == 1
+    with pytest.raises((type(error), click.Abort)):  # which is what click makes of Ctrl-C
+        CliRunner().invoke(main, ["--debug", "inspect", str(tmp_path)], catch_exceptions=False, standalone_mode=False)  # fmt: skip
+
+
+def test_two_commands_at_one_run(tmp_path):
+    """The second one says so, and takes the run once the first is done with it."""
+    where = ["--config", "tiny", "--data-dir", tmp_path / "data", "--runs", tmp_path / "runs"]
+    arguments = ["train", *where, "--method", "orig", "--epochs", 1]
+    assert run(*arguments).exit_code == 0
+    (directory,) = (tmp_path / "runs").iterdir()
+    (directory / "metrics.json").unlink()
+    with RunDirectory(directory).locked():
+        result = run(*arguments)
+    assert result.exit_code == 1 and "Error: Only one process may do a run." in result.output
+    assert run(*arguments).exit_code == 0 and (directory / "metrics.json").is_file()
+
+
+def test_tensorboard(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    where = ["--config", "tiny", "--data-dir", tmp_path / "data", "--runs", tmp_path / "runs"]
+    arguments = ["train", *where, "--method", "orig", "--epochs", 2, "--tensorboard"]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    (directory,) = (tmp_path / "runs").iterdir()
+    history = RunDirectory(directory).read_history()
+    for folder, tag, key in (
+        ("train", "epoch_loss", "loss"),
+        ("validation", "epoch_loss", "val_loss"),
+    ):
+        events = EventAccumulator(str(directory / "tensorboard" / folder)).Reload().Tensors(tag)
+        written = [(e.step, float(make_ndarray(e.tensor_proto))) for e in events]
+        assert [step for step, _ in written] == [0, 1]
+        assert [value for _, value in written] == pytest.approx([row[key] for row in history])
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = run(*arguments)
+    assert result.exit_code == 1 and "pip install 'keras-m3s[tensorboard]'" in result.output

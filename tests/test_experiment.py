@@ -5,6 +5,7 @@ import json
 import pytest
 
 from keras_m3s.experiment import METHODS, MODELS, Experiment
+from keras_m3s.text import BERT_PATHS
 
 pytestmark = pytest.mark.once
 
@@ -22,6 +23,12 @@ def test_the_papers_settings():
         assert e.missing_rate == e.test_missing_rate == (0.4, 0.6)
     rates = Experiment.of("ch_sims", "self_mm", "m3s").inner_learning_rate
     assert [rates[f"{m}_encoder/"] for m in ("audio", "vision")] == [5e-3, 5e-3]
+    with_bert = Experiment.of("ch_sims", "self_mm", "m3s", model_arguments={"bert": "folder"})
+    assert list(with_bert.inner_learning_rate.items()) == [(BERT_PATHS, 5e-5), *rates.items()]
+    own = Experiment.of(
+        "d", "self_mm", "m3s", inner_learning_rate=0.1, model_arguments={"bert": "f"}
+    )
+    assert own.inner_learning_rate == 0.1
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -50,7 +57,17 @@ def test_every_value_is_in_the_key():
         ({"missing_rate": (0.8, 0.2)}, r"`missing_rate` must be a range .* Received: missing_rate=\(0.8, 0.2\)"),
         ({"test_missing_rate": (0.1, 1.2)}, "`test_missing_rate` must be a range"),
         ({"site": "middle"}, "`site` must be one of"),
-        ({"epochs": 0}, "`epochs` must be >= 1"),
+        ({"missing_rate": (0.1, 0.2, 0.3)}, "`missing_rate` must be a range"),
+        ({"missing_rate": "ab"}, "`missing_rate` must be a range"),
+        ({"epochs": 0}, "`epochs` must be a whole number >= 1. Received: epochs=0"),
+        ({"batch_size": 2.5}, "`batch_size` must be a whole number"),
+        ({"seed": True}, "`seed` must be a whole number"),
+        ({"patience": "8"}, "`patience` must be a whole number >= 1, or None"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number"),
+        ({"inner_learning_rate": {"": -1}}, "`inner_learning_rate` must be .* or a mapping"),
+        ({"first_order": 1}, "`first_order` must be True or False"),
+        ({"model_arguments": [1]}, "`model_arguments` must be a mapping"),
+        ({"dataset": 3}, "`dataset` must be a name"),
     ],
 )  # fmt: skip
 def test_refused(values, message):

@@ -1,5 +1,7 @@
 """Exported models predict what the run predicts, or nothing is left."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ needs_a_format = pytest.mark.skipif(FORM is None, reason="no format is made on t
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    return {name: untrained_runs.make(folder, name)[0] for name in untrained_runs.SMALL}
+    return functools.cache(lambda name: untrained_runs.make(folder, name)[0])
 
 
 def runner(path):
@@ -37,7 +39,7 @@ def runner(path):
 def test_every_model(made, name):
     if FORM == "onnx":
         pytest.importorskip("onnxruntime")
-    run = made[name]
+    run = made(name)
     path = exporting.export(run, FORM)
     assert path.parent == run.path / "export"
     model = prediction.RunModel(run)
@@ -72,13 +74,13 @@ def test_what_disagrees_is_not_kept(made, tmp_path, monkeypatch):
     exact = prediction.RunModel.predict
     monkeypatch.setattr(prediction.RunModel, "predict", lambda self, x: exact(self, x) + 1e-3)
     with pytest.raises(ValueError, match="must predict what the run predicts.*Nothing was kept"):
-        exporting.export(made["mmin"], FORM, tmp_path / "deep" / "er" / "model")
+        exporting.export(made("mmin"), FORM, tmp_path / "deep" / "er" / "model")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_backend_must_fit(made, tmp_path):
     for form in set(exporting.FORMATS) - {FORM}:
         with pytest.raises(ValueError, match="must be made on the Keras backend.*Received:"):
-            exporting.export(made["mmin"], form, tmp_path / "model")
+            exporting.export(made("mmin"), form, tmp_path / "model")
     with pytest.raises(ValueError, match="`form` must be one of"):
-        exporting.export(made["mmin"], "tflite")
+        exporting.export(made("mmin"), "tflite")

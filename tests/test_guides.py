@@ -1,11 +1,20 @@
-"""The code in the guides runs: Python blocks in one namespace, commands in one folder."""
+"""The code in the guides runs: Python blocks in one namespace, commands in one folder.
 
+Blocks with a title are for one backend, or one place: each title has processes of its own, which
+run the blocks without one too.
+"""
+
+import ast
 import contextlib
 import os
 import pathlib
 import re
 import shlex
+import socket
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -15,10 +24,14 @@ from keras_m3s.cli.main import main
 pytestmark = pytest.mark.once
 
 GUIDES = pathlib.Path(__file__).resolve().parent.parent / "docs" / "guides"
-BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(python|bash)(?: title=\"(.*?)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NEEDS_MOSI = {"mosi"}
-WITH_CODE = sorted(path.stem for path in GUIDES.glob("*.md") if BLOCK.search(path.read_text()))
+TITLES = {
+    path.stem: {block[2] for block in BLOCK.finditer(path.read_text())}
+    for path in GUIDES.glob("*.md")
+}
+WITH_CODE = sorted(name for name, titles in TITLES.items() if titles == {None})
 
 
 @pytest.fixture
@@ -30,13 +43,15 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run_all(path):
+def run_all(path, title=None):
     text = path.read_text()
     names = {"__name__": "guide"}
     for block in BLOCK.finditer(text):
-        language, code = block.groups()
+        language, only, code = block.groups()
+        if only not in (None, title):
+            continue
         # Blank lines before it, so that a trace names the line of the guide.
-        above = text[: block.start(2)].count("\n")
+        above = text[: block.start(3)].count("\n")
         if language == "python":
             exec(compile("\n" * above + code, str(path), "exec"), names)
             continue
@@ -45,6 +60,7 @@ def run_all(path):
             assert command == "keras-m3s", f"{path}:{number}: only our commands are run"
             result = CliRunner().invoke(main, arguments)
             assert result.exit_code == 0, f"{path}:{number}: {result.output}"
+    return names
 
 
 def test_there_are_guides_with_code():
@@ -57,6 +73,75 @@ def test_the_code_runs(name, folder, request):
         (folder / "data").mkdir()
         (folder / "data" / "mosi").symlink_to(request.getfixturevalue("mosi_dir"))
     run_all(GUIDES / f"{name}.md")
+
+
+FOUR = "--xla_force_host_platform_device_count=4"
+TWO = "--xla_force_host_platform_device_count=2"
+FOUR_OF_TENSORFLOW = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+"""
+
+
+def start(title, before="", after="", **environment):
+    """A process of its own that runs the blocks of `many-devices` which are for there."""
+    guide = GUIDES / "many-devices.md"
+    run = f"names = run_all(pathlib.Path({str(guide)!r}), {title!r})"
+    return subprocess.Popen(
+        [sys.executable, "-c", "\n".join((before, "from tests.test_guides import *", run, after))],
+        cwd=GUIDES.parent.parent,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def last_line(process):
+    out, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors[-3000:]
+    return out.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_many_devices():
+    """Two hosts of two devices each have the losses of one device, and so has one host of four."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        cluster = {
+            "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free.getsockname()[1]}",
+            "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+        }
+    on_jax = {"KERAS_BACKEND": "jax", "XLA_FLAGS": TWO}
+    hosts = [
+        start("JAX, on each host", **on_jax, **cluster, KERAS_DISTRIBUTION_PROCESS_ID=str(host))
+        for host in (0, 1)
+    ]
+    lines = [last_line(host) for host in hosts]
+    assert lines[0].startswith("4 devices, losses [") and lines[0] == lines[1]
+    alone = last_line(
+        start("JAX", "import jax; assert len(jax.devices()) == 4", "print(names['one'])",
+              **on_jax | {"XLA_FLAGS": FOUR})
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        ast.literal_eval(lines[0].split("losses ")[1]), ast.literal_eval(alone), rtol=1e-5
+    )
+    said = last_line(
+        start(
+            "TensorFlow",
+            FOUR_OF_TENSORFLOW,
+            "print(len(names['devices']))",
+            KERAS_BACKEND="tensorflow",
+        )
+    )
+    assert said == "4"
+
+
+def test_every_title_is_run():
+    titles = set().union(*TITLES.values()) - {None}
+    assert titles == {"JAX", "JAX, on each host", "TensorFlow"}
+    assert all(name == "many-devices" for name, found in TITLES.items() if found - {None})
 
 
 def test_a_broken_guide_is_seen(folder):

@@ -19,11 +19,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Each part imports only from those above it, or beside it.
 LAYERS = (
-    ("modalities", "tfds_builders"),
+    ("modalities", "tfds_builders", "writing"),
     ("patterns",),
     ("data",),
     ("stream", "conditions", "features"),
     ("batches",),
+    ("finite",),
     ("missing",),
     ("losses", "layers", "recurrent", "text", "optimizers", "metrics"),
     ("models",),
@@ -35,6 +36,7 @@ LAYERS = (
     ("first_stage",),
     ("training",),
     ("evaluation",),
+    ("together",),
     ("prediction",),
     ("export",),
     ("study",),
@@ -224,3 +226,12 @@ def test_the_wheel_holds_one_package(tmp_path):
             f"{path.relative_to(ROOT)} is not installed: no __init__.py beside it?"
         )
     assert not any("dummy_data" in name for name in files)
+
+
+@pytest.mark.parametrize("folder", ["keras_m3s", "cli", "tfds_builders", "benchmarks"])
+def test_each_type_that_is_ignored_has_a_reason(folder):
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if re.search("# type: ignore", line):
+                pattern = r"# type: ignore\[[a-z, -]+\]  # \w+"
+                assert re.search(pattern, line), f"{path}:{number}: which error, and why?"

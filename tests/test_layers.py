@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_m3s.layers import GradientReversal, Linear, TransformerEncoderLayer
+from keras_m3s.layers import (
+    BatchNorm,
+    GradientReversal,
+    Linear,
+    TransformerEncoderLayer,
+    activation,
+)
 from keras_m3s.models.torch_weights import transformer_encoder_layer
 
 
@@ -92,3 +98,33 @@ def test_transformer_encoder_layer_is_pytorchs(heads: int) -> None:
 def test_transformer_heads_must_divide() -> None:
     with pytest.raises(ValueError, match=r"`heads` must divide .* heads=4, width 6"):
         TransformerEncoderLayer(heads=4).build((None, 3, 6))
+
+
+def test_batch_norm_moves_as_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    layer, reference = BatchNorm(), torch.nn.BatchNorm1d(3)
+    x = np.random.default_rng(0).normal(2.0, 3.0, size=(3, 4, 3)).astype("float32")
+    for rows in x:
+        found, expected = layer(rows, training=True), reference(torch.tensor(rows))
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(found), expected.detach().numpy(), rtol=0, atol=1e-5
+        )
+    for ours, theirs in (("moving_mean", "running_mean"), ("moving_variance", "running_var")):
+        found = ops.convert_to_numpy(getattr(layer, ours))
+        np.testing.assert_allclose(found, getattr(reference, theirs), rtol=1e-5)
+    layer(x[0][:1], training=True)
+    assert np.isfinite(ops.convert_to_numpy(layer.moving_variance)).all()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "name", ["ReLU", "LeakyReLU", "ELU", "GELU", "Hardtanh", "Hardshrink", "Sigmoid", "Tanh"]
+)
+def test_activations_by_pytorchs_names(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.linspace(-3, 3, 13, dtype="float32")
+    expected = getattr(torch.nn, name)()(torch.tensor(x)).numpy()
+    serialized = keras.activations.serialize(activation(name))
+    for identifier in (name, name.lower(), serialized):
+        found = ops.convert_to_numpy(activation(identifier)(ops.convert_to_tensor(x)))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -14,8 +15,11 @@ from keras_m3s.modalities import MODALITIES
 from tests import untrained_runs
 from tfds_builders import testing
 
+# Where building a model takes long, the one that gives classes will do.
+MODELS = untrained_runs.SMALL if keras.backend.backend() == "torch" else ("mmin",)
 
-@pytest.fixture(scope="module", params=untrained_runs.SMALL)
+
+@pytest.fixture(scope="module", params=MODELS)
 def made(request, tmp_path_factory):
     run, splits = untrained_runs.make(tmp_path_factory.mktemp("runs"), request.param)
     return prediction.RunModel(run), splits["test"]

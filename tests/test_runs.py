@@ -2,8 +2,10 @@
 
 import pytest
 
+from keras_m3s.evaluation import retest
 from keras_m3s.experiment import Experiment
-from keras_m3s.runs import ChangedExperimentError, RunDirectory, environment
+from keras_m3s.prediction import RunModel
+from keras_m3s.runs import ChangedExperimentError, DamagedRunError, RunDirectory, environment
 
 pytestmark = pytest.mark.once
 
@@ -44,3 +46,49 @@ def test_no_run_directory(tmp_path):
 def test_environment_names_versions():
     values = environment("jax", {"train": "abc"})
     assert values["packages"]["keras"] and values["backend"] == "jax" and values["data"] == {"train": "abc"}  # fmt: skip
+
+
+DAMAGE = {"cut off": b'{"dataset": "d", "mod', "empty": b"", "no object": b"[1]", "no text": b"\xff\xfe{",
+          "nested": b"[" * 10**5, "no name": b'{"dataset": 1}'}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_says_which_and_what_to_do(damage, tmp_path):
+    run, e = RunDirectory(tmp_path), Experiment.of("d", "misa", "orig")
+    run.start(e)
+    (tmp_path / "experiment.json").write_bytes(DAMAGE[damage])
+    for read in (run.experiment, lambda: run.start(e)):
+        with pytest.raises(
+            ValueError, match=r"(?s)must .*Received.*(delete the directory|Take the version)"
+        ):
+            read()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "epoch,loss\n1.0\n",
+        "epoch,loss\n1.0,x\n",
+        "epoch\n1,2\n",
+        "loss\n1.0\n",
+        "epoch\n2.0\n",
+        "epoch\nnan\n",
+    ],
+)
+def test_a_damaged_history(table, tmp_path):
+    (tmp_path / "history.csv").write_text(table)
+    with pytest.raises(
+        DamagedRunError, match=r"history.csv must be as keras-m3s wrote it. Received"
+    ):
+        RunDirectory(tmp_path).read_history()
+
+
+def test_a_damaged_model(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.start(Experiment.of("d", "misa", "orig"))
+    run.best.write_bytes(b"PK\x03\x04nothing")
+    for use in (RunModel, lambda run: retest(run, None)):
+        with pytest.raises(
+            DamagedRunError, match=r"best.keras must be as keras-m3s wrote it. Received: .* delete"
+        ):
+            use(run)

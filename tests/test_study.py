@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_m3s import data, estimate, selection, study, training
-from keras_m3s.experiment import METHODS, Experiment
+from keras_m3s.experiment import CONTROLS, METHODS, Experiment
 from keras_m3s.study import CELLS, Condition, Planned, Settings, plan
 
 pytestmark = pytest.mark.once
@@ -135,6 +135,13 @@ def test_sweeps():
         [i / 10 for i in range(10)]
     )
     assert {c.pattern for c in frames[0].retests} == {"frames"}
+
+
+def test_the_control_beside_the_papers_methods():
+    both = runs("table3", methods=METHODS + CONTROLS)
+    assert {p.experiment.method for p in both} == {*METHODS, "spl-trn-equal"}
+    assert len(both) == len(runs("table3")) * 4 / 3
+    assert runs("budget", methods=METHODS + CONTROLS) == runs("budget"), "has methods of its own"
 
 
 def test_data_that_is_not_there_leaves_the_rest():

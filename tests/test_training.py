@@ -9,7 +9,11 @@ import pytest
 
 from keras_m3s import data, evaluation, training
 from keras_m3s.experiment import Experiment
+from keras_m3s.finite import NotFiniteError, StopNotFinite
+from keras_m3s.meta.m3s import M3S
+from keras_m3s.missing import MissingModality
 from keras_m3s.runs import RunDirectory
+from tests.small import fitting, small
 
 SMALL = {"hidden_size": 4, "transformer_size": 8}
 
@@ -24,6 +28,7 @@ def experiment(method="m3s", **overrides):
     return Experiment.of("synthetic_msa/tiny", "misa", method, **{**values, **overrides})
 
 
+@pytest.mark.once
 def test_a_run_leaves_all_its_files(splits, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", float("inf"))  # one checkpoint, at the end
     run = RunDirectory(tmp_path / "run")
@@ -98,13 +103,70 @@ def test_retest_at_another_rate(splits, tmp_path):
         evaluation.retest(empty, splits["test"])
 
 
+def test_the_same_seed_gives_the_same_numbers():
+    """On one machine and backend, to the last digit; another seed gives others."""
+
+    def losses(seed):
+        keras.utils.set_random_seed(seed)
+        rng = np.random.default_rng(0)
+        x, y = {"audio": rng.normal(size=(32, 5, 3)).astype("float32")}, rng.normal(size=(32, 1))
+        audio = keras.Input((5, 3), name="audio")
+        hidden = keras.layers.Dropout(0.3)(keras.layers.Flatten()(audio))
+        model = keras.Model({"audio": audio}, keras.layers.Dense(1)(hidden))
+        missing = MissingModality({"audio": (0.2, 0.8)}, seed=seed)
+        outer = M3S(model, missing, inner_steps=1, inner_learning_rate=0.1)
+        outer.compile(keras.optimizers.Adam(0.1), loss="mse")
+        return outer.fit(x, y, batch_size=8, epochs=3, verbose=0).history["loss"]
+
+    first = losses(0)
+    assert first == losses(0)
+    assert first != losses(1) and len(set(first)) == 3
+
+
 @pytest.mark.once
-def test_a_loss_that_is_no_number_stops_the_run(splits, tmp_path):
-    broken = dict(splits)
-    labels = splits["train"].labels.copy()
-    labels[3] = np.inf
-    broken["train"] = data.Split("train", splits["train"].features, labels, splits["train"].ids)
+@pytest.mark.parametrize("model, method", [("misa", "m3s"), ("mmim", "spl-trn"), ("mmin", "orig")])
+def test_a_loss_that_is_no_number_names_the_step_and_its_rows(
+    splits, tmp_path, monkeypatch, model, method
+):
+    """In the second epoch a row turns bad: everything but its batch was still fine."""
+    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    splits, e = fitting(splits, model), small(model, method, first_stage_epochs=None)
+    split, bad = splits["train"], 5
+
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                split.features["audio"][bad] = np.nan
+
+    split = data.Split("train", {k: a.copy() for k, a in split.features.items()}, split.labels, split.ids)  # fmt: skip
     run = RunDirectory(tmp_path / "run")
-    with pytest.raises(FloatingPointError, match=r"must stay finite. Received: loss=.* in epoch 1"):
-        evaluation.run_experiment(experiment("orig"), run, broken)
-    assert not run.complete
+    with pytest.raises(NotFiniteError, match=r"must stay finite. Received: loss=.*whose batch was") as caught:  # fmt: skip
+        evaluation.run_experiment(e, run, {**splits, "train": split}, [Spoil()])
+    error = caught.value
+    batches = training.train_batches(e, split)
+    batches.epoch = 1
+    served = [[split.ids[row] for row in batches.rows(i)] for i in range(len(batches))]
+    assert error.epoch == 2 and error.ids == served[error.step - 1]
+    first = next(step for step, ids in enumerate(served, 1) if split.ids[bad] in ids)
+    assert error.step == first
+    assert error.ids[0] in str(error) and f"step {first} of epoch 2" in str(error)
+    assert not run.complete and [done for done, _ in run.checkpoints] == [1]
+
+
+@pytest.mark.once
+def test_a_step_that_ruins_the_model_is_seen_in_validation(splits, tmp_path):
+    batches = training.train_batches(experiment("orig"), splits["train"])
+    stop = StopNotFinite(batches)
+    stop.on_epoch_begin(3)
+    stop.on_train_batch_end(0, {"loss": 1.0})
+    stop.on_epoch_end(3, {"loss": 1.0, "val_loss": 1.0})
+    with pytest.raises(NotFiniteError, match="val_loss=inf at step 3 of epoch 4, whose batch was"):  # fmt: skip
+        stop.on_epoch_end(3, {"loss": 1.0, "val_loss": float("inf")})
+    teacher = small("mmin", "orig")
+    broken = fitting(splits, "mmin")
+    features = {k: a.copy() for k, a in broken["train"].features.items()}
+    features["text"][0] = np.nan
+    broken["train"] = data.Split("train", features, broken["train"].labels, broken["train"].ids)
+    with pytest.raises(NotFiniteError, match="of epoch 1, whose batch was") as caught:
+        evaluation.run_experiment(teacher, RunDirectory(tmp_path / "run"), broken)
+    assert broken["train"].ids[0] in caught.value.ids

@@ -22,6 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_m3s import writing
 from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
 from keras_m3s.prediction import CLS, SEP, RunModel
 from keras_m3s.runs import RunDirectory
@@ -86,11 +87,13 @@ def export(
         for key, array in inputs.items()
     }
     parents = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(prefix=".exporting-", dir=target.parent))
+    with writing.explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = pathlib.Path(tempfile.mkdtemp(prefix=".exporting-", dir=target.parent))
     try:
-        _check(model, _written(form, model.model, signature, work / name), form)
-        os.replace(work / name, target)
+        with writing.explained(target):
+            _check(model, _written(form, model.model, signature, work / name), form)
+            os.replace(work / name, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if not target.exists():

@@ -8,12 +8,12 @@ differ from that list:
 - `torch_renames`: pairs (regular expression, replacement), applied to every name in order.
 """
 
+import contextlib
+import errno
 import os
 import pathlib
-import pickle
 import re
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -151,15 +151,27 @@ def _read(checkpoint: Mapping[str, Any] | str | os.PathLike[str]) -> dict[str, A
     )
 
 
-def _read_npz(path: pathlib.Path) -> dict[str, Array]:
+@contextlib.contextmanager
+def _whole(path: pathlib.Path, what: str, instead: str = "") -> Iterator[None]:
+    """Damage shows in whatever the readers of others raise: it is one error here."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk's fault; EINVAL is a place before the file's beginning
+        said = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"{path.name} must hold numbers only: pickled objects can run code and are not loaded. "
-            f"Received: {error}"
+            f"{path.name} must hold {what}. Received: {said}. "
+            f"{instead or 'Fetch it again from its source.'}"
         ) from error
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, Array]:
+    say = "numbers only: pickled objects can run code and are not loaded"
+    with _whole(path, say), np.load(path, allow_pickle=False) as file:
+        if not hasattr(file, "files"):
+            raise ValueError("a .npz file must hold arrays by name. Received: a lone array")
+        return {name: file[name] for name in file.files}
 
 
 def _read_folder(folder: pathlib.Path) -> dict[str, Array]:
@@ -194,14 +206,10 @@ def _read_torch(path: pathlib.Path) -> dict[str, Array]:
             "(`pip install keras-m3s[torch]`), or save the weights as .safetensors or .npz where "
             "it is."
         ) from error
-    try:
+    say = "a state dict and nothing else: other pickled objects can run code and are not loaded"
+    trusted = "Where you trust the file, load it there and save `model.state_dict()`."
+    with _whole(path, say, trusted):
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path.name} must hold a state dict and nothing else: other pickled objects can run "
-            f"code and are not loaded. Received: {str(error).splitlines()[0]} "
-            "Where you trust the file, load it there and save `model.state_dict()`."
-        ) from error
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{path.name} must hold a state dict. Received: {type(loaded).__name__}.")
     return _arrays(loaded)
@@ -214,15 +222,11 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, Array]:
         raise ImportError(
             f"Reading {path.name} needs safetensors: `pip install safetensors`."
         ) from error
-    try:
-        with safe_open(path, framework="np") as file:
-            names = list(file.keys())  # the file itself cannot be iterated
-            return {name: np.asarray(file.get_tensor(name)) for name in names}
-    except TypeError as error:
-        # numpy has no bfloat16 of its own, so the numpy reader refuses such tensors.
-        raise ValueError(
-            f"{path.name} must hold types that numpy has. Received: {error}. Save it as float32."
-        ) from error
+    # numpy has no bfloat16 of its own, so the numpy reader refuses such tensors.
+    say, instead = "types that numpy has", "Save it as float32, or fetch it again."
+    with _whole(path, say, instead), safe_open(path, framework="np") as file:
+        names = list(file.keys())  # the file itself cannot be iterated
+        return {name: np.asarray(file.get_tensor(name)) for name in names}
 
 
 def _arrays(state: Mapping[str, Any]) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_m3s.batches import Batches
+from keras_m3s.finite import StopNotFinite
 from keras_m3s.optimizers import GroupedAdam
 
 MI_PATHS = r"(^|/)mi_(tv|ta|va)/"
@@ -71,15 +72,26 @@ def contrast_optimizer(learning_rate: float) -> HoldingAdam:
     )
 
 
-def plateau(monitor: str, mode: str) -> keras.callbacks.Callback:
+class Plateau(keras.callbacks.ReduceLROnPlateau):
     """Halves the learning rate when the 21st epoch in a row brings no better validation value.
 
-    PyTorch's patience of 20 is that many epochs without a cut. Its threshold is 1e-4 of the best
-    value, where Keras' is absolute: at the losses of MMIM, near 1, the same.
+    Better is one below (with `mode="max"` above) the best by 1e-4 of it.
+
+    Args:
+        monitor: Name of the value.
+        mode: `"min"` or `"max"`.
+
+    Reference: torch.optim.lr_scheduler.ReduceLROnPlateau, whose patience of 20 is that many epochs
+    without a cut, and whose threshold is a share; Keras' own is absolute.
     """
-    return keras.callbacks.ReduceLROnPlateau(
-        monitor, mode=mode, factor=0.5, patience=21, min_delta=1e-4
-    )
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        super().__init__(monitor, mode=mode, factor=0.5, patience=21, min_delta=0.0)
+        # Given beforehand, this is what Keras compares by.
+        if mode == "max":
+            self.monitor_op = lambda value, best: value > best * (1 + 1e-4)
+        else:
+            self.monitor_op = lambda value, best: value < best * (1 - 1e-4)
 
 
 class ContrastStage(keras.Model):
@@ -143,8 +155,15 @@ class EpochStart(keras.callbacks.Callback):
                 run_eagerly=self.model.run_eagerly,
                 jit_compile=self.model.jit_compile,
             )
+        data = arguments["x"]
         with self.mmim.contrast_variables():
-            history = self._stage.fit(**arguments, verbose=0)
+            history = self._stage.fit(
+                **arguments,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                callbacks=[StopNotFinite(data)] if isinstance(data, Batches) else [],
+                verbose=0,
+            )
         self._loss = history.history["loss"][-1]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -18,6 +18,7 @@ from keras import ops
 
 from keras_m3s import losses
 from keras_m3s.layers import EPSILON, Dropout, GradientReversal, Linear, TransformerEncoderLayer
+from keras_m3s.layers import activation as named_activation
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models import torch_weights as published
@@ -48,7 +49,8 @@ class MISA(BaseModel):
         outputs: 1 for a score; otherwise the number of classes, whose logits are returned, and the
             default loss is cross-entropy with labels `(batch,)` int.
         rnn: `"lstm"` or `"gru"`, for audio and vision.
-        activation: Keras activation of the projections, the discriminator and the fusion.
+        activation: Of the projections, the discriminator and the fusion, see
+            `keras_m3s.layers.activation`.
         dropout: Rate before the last layer (and within the discriminator).
         similarity: `"cmd"`, central moment discrepancy, or `"adversarial"`, a discriminator that
             must not tell modalities apart by their shared parts.
@@ -101,7 +103,7 @@ class MISA(BaseModel):
                 f"hidden_size={hidden_size}, transformer_heads={transformer_heads}."
             )
         self.hidden_size, self.outputs_size, self.rnn = hidden_size, outputs, rnn
-        self.activation = keras.activations.get(activation)
+        self.activation = named_activation(activation)
         self.dropout, self.similarity = dropout, similarity
         self.diff_weight, self.sim_weight, self.recon_weight = diff_weight, sim_weight, recon_weight
         self.reverse_grad_weight = reverse_grad_weight

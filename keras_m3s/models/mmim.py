@@ -22,7 +22,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_m3s.layers import Dropout
+from keras_m3s.layers import Dropout, activation
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models import contrast_stage
 from keras_m3s.models.base import PREDICTION, BaseModel
@@ -68,8 +68,9 @@ class MMIM(BaseModel):
         encoder_dropout: Rate on the LSTMs' last states.
         add_va: Whether the pair (vision, audio) counts too.
         cpc_layers: Linear layers of a prediction from the fusion, >= 1, published 1.
-        cpc_activation: Activation after the first of several.
-        mi_activation: Activation of the hidden layers of `MMILB`.
+        cpc_activation: Activation after the first of several, see `keras_m3s.layers.activation`.
+        mi_activation: Activation of the hidden layers of `MMILB`. (That of its last layers, which
+            the published code has an argument for, it makes no use of.)
         contrast: Whether stage 0 runs and `nce` and `lld` count; H does in any case.
         contrast_learning_rate: Of stage 0.
         nce_weight: alpha of MMIM's paper, the factor of `nce`.
@@ -137,8 +138,8 @@ class MMIM(BaseModel):
         self.sizes = {"audio": audio_size, "vision": vision_size}
         self.bidirectional, self.add_va, self.contrast = bidirectional, add_va, contrast
         self.dropout, self.encoder_dropout = dropout, encoder_dropout
-        self.cpc_layers, self.cpc_activation = cpc_layers, keras.activations.get(cpc_activation)
-        self.mi_activation = keras.activations.get(mi_activation)
+        self.cpc_layers, self.cpc_activation = cpc_layers, activation(cpc_activation)
+        self.mi_activation = activation(mi_activation)
         self.nce_weight, self.mi_weight = nce_weight, mi_weight
         self.memory_batches, self._mi_gradients = memory_batches, mi_gradients
         self.contrast_learning_rate = contrast_learning_rate
@@ -323,7 +324,7 @@ class MMIM(BaseModel):
         """
         return [
             contrast_stage.EpochStart(self, train_data if self.contrast else None),
-            contrast_stage.plateau(self.monitor, self.monitor_mode),
+            contrast_stage.Plateau(self.monitor, self.monitor_mode),
         ]
 
     @contextlib.contextmanager

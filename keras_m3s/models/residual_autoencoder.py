@@ -6,10 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_m3s.layers import leaky_relu
 from keras_m3s.models.torch_weights import TorchWeight, linear
-
-LEAK = 0.01
-"""Negative slope of the encoders' leaky ReLU: PyTorch's default, Keras' own is 0.2."""
 
 
 def kaiming() -> Any:
@@ -86,7 +84,7 @@ class ResidualAutoencoder(keras.layers.Layer):
     def call(self, inputs: Any) -> tuple[Any, Any]:
         total, latents = inputs, []
         for encoder, decoder in zip(self.encoders, self.decoders, strict=True):
-            latents.append(_chain(encoder, total, lambda x: ops.leaky_relu(x, LEAK)))
+            latents.append(_chain(encoder, total, leaky_relu))
             total = total + _chain(decoder, latents[-1], ops.relu)
         return _chain(self.transition, total, ops.relu), ops.concatenate(latents, axis=-1)
 

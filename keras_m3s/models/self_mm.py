@@ -148,8 +148,9 @@ class SelfMM(BaseModel):
             `post_audio_dropout`, `post_vision_dropout`.
         label_bound: H, the largest absolute value of a label, > 0.
         exclude_zero: Whether a label of 0 is in neither class (MMSA) or positive (Self-MM).
-        aligned: Whether audio and vision go word by word and end where the text ends; otherwise
-            at `audio_length` and `vision_length`, or at the last step.
+        aligned: Whether audio and vision go word by word and end where the text ends, filled up
+            with zeros where they have fewer steps; otherwise they end at `audio_length` and
+            `vision_length`, or at the last step.
 
     Raises:
         ValueError: An argument is out of range, or a training batch has no `index` or one outside
@@ -270,12 +271,15 @@ class SelfMM(BaseModel):
             `(batch, their size)`.
         """
         states, mask = self.text_encoder(inputs, training=training)
-        lengths = {m: inputs.get(length_key(m)) for m in self.sequence_encoders}
+        sequences = {m: inputs[m] for m in self.sequence_encoders}
+        lengths = {m: inputs.get(length_key(m)) for m in sequences}
         if self.aligned:
-            steps = ops.cast(ops.sum(ops.cast(mask, "float32"), axis=1), "int32")
-            lengths = dict.fromkeys(lengths, steps)
+            words = ops.cast(ops.sum(ops.cast(mask, "float32"), axis=1), "int32")
+            lengths = dict.fromkeys(lengths, words)
+            # The published code fails where these have fewer steps than the text.
+            sequences = {m: _reaching(x, ops.shape(mask)[1]) for m, x in sequences.items()}
         encoded = {
-            m: encoder(inputs[m], lengths[m], training=training)
+            m: encoder(sequences[m], lengths[m], training=training)
             for m, encoder in self.sequence_encoders.items()
         }
         return {"text": states[:, 0], **encoded}
@@ -413,6 +417,16 @@ class SelfMM(BaseModel):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SelfMM":
         bert = TextStates.from_config({"bert": config.get("bert")}).bert
         return cls(**{**config, "bert": bert})
+
+
+def _reaching(x: Any, steps: Any) -> Any:
+    """`x` with zeros behind it, if it has fewer than `steps` steps; the text's are as many."""
+    batch, own, dim = ops.shape(x)
+    short = steps - own
+    if isinstance(short, int):
+        return ops.pad(x, [[0, 0], [0, short], [0, 0]]) if short > 0 else x
+    zeros = ops.zeros((batch, ops.maximum(short, 0), dim), dtype=x.dtype)
+    return ops.concatenate([x, zeros], axis=1)
 
 
 def _known(values: Any) -> np.ndarray[Any, Any] | None:

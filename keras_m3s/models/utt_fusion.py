@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_m3s.layers import Dropout
+from keras_m3s.layers import BatchNorm, Dropout
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import MODALITIES
 from keras_m3s.models.base import PREDICTION, BaseModel
@@ -89,11 +89,7 @@ class Classifier(keras.layers.Layer):
             initialized_dense(width, initializer, name=name, **common)
             for width, name in zip(widths, names, strict=True)
         ]
-        # PyTorch's momentum .1 and epsilon, in Keras' words.
-        self.norms = [
-            keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, **common)
-            for _ in (layers if batch_norm else ())
-        ]
+        self.norms = [BatchNorm(**common) for _ in (layers if batch_norm else ())]
         self.dropout = Dropout(dropout_rate, **common)
 
     def build(self, input_shape: Any) -> None:

@@ -9,7 +9,6 @@ newer version. What a directory may hold beside the files of `keras_m3s.runs`:
     history.csv     may have `test_loss` and `test_<metric>` beside `val_`
 """
 
-import csv
 import dataclasses
 import json
 import math
@@ -20,6 +19,7 @@ from typing import Any
 from keras_m3s import paper
 from keras_m3s.experiment import HYPERPARAMETERS
 from keras_m3s.report import names
+from keras_m3s.runs import RunDirectory
 
 COMPLETE, INCOMPLETE, FAILED, UNREADABLE = "complete", "incomplete", "failed", "unreadable"
 
@@ -188,7 +188,7 @@ def read_run(path: pathlib.Path, folder: pathlib.Path) -> Run:
         environment = json.loads(file.read_text()) if file.is_file() else {}
         # Where a run says it there: what was chosen how is a matter of the numbers.
         experiment["select"] = environment.get("select", experiment["select"])
-        history = _history(path / "history.csv")
+        history = RunDirectory(path).read_history()
         metrics, tests = _tests(path, experiment)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         return Run(path, name, UNREADABLE, f"{type(error).__name__}: {error}")
@@ -334,13 +334,6 @@ def _key(value: Any) -> str:
 def _rate(value: Any) -> Rate:
     low, high = (float(v) for v in value)
     return low, high
-
-
-def _history(file: pathlib.Path) -> list[dict[str, float]]:
-    if not file.is_file():
-        return []
-    with file.open(newline="") as lines:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(lines)]
 
 
 def _tests(

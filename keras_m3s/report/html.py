@@ -11,9 +11,6 @@ def render(content: Content) -> str:
 
     Args:
         content: The report.
-
-    Raises:
-        ImportError: Without Jinja2 or matplotlib.
     """
     import jinja2
 

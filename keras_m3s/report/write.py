@@ -1,5 +1,6 @@
 """Writes a report in the formats that are wanted."""
 
+import contextlib
 import csv
 import io
 import os
@@ -10,6 +11,7 @@ from typing import Any
 from keras_m3s.report.build import build
 from keras_m3s.report.collect import read_runs
 from keras_m3s.report.content import Content, Figure
+from keras_m3s.writing import whole
 
 FORMATS: tuple[str, ...] = ("html", "markdown", "latex", "csv")
 
@@ -34,15 +36,13 @@ def write_report(
 
     Raises:
         FileNotFoundError: If there are no runs.
-        ImportError: If Jinja2 or matplotlib is not installed.
         ValueError: If there is no such format.
+        WriteError: If there is no room in `out_dir`, or no right to write there.
     """
     wanted = tuple(dict.fromkeys(formats))
     if not wanted or set(wanted) - set(FORMATS):
         raise ValueError(f"`formats` must be some of {FORMATS}. Received: {wanted}.")
     runs = read_runs(pathlib.Path(runs_dir))
-    if wanted != ("csv",):
-        _need_extra()
     content = build(runs, title)
     files: dict[str, bytes] = {}
     if "html" in wanted:
@@ -61,7 +61,11 @@ def write_report(
         files |= _figures(content, "pdf")
     if "csv" in wanted:
         files |= {f"data/{name}.csv": _csv(rows) for name, rows in content.data.items()}
-    return [_write(pathlib.Path(out_dir) / name, data) for name, data in files.items()]
+    paths = [pathlib.Path(out_dir) / name for name in files]
+    with contextlib.ExitStack() as stack:  # until all are written, none replaces an older one
+        for path, data in zip(paths, files.values(), strict=True):
+            stack.enter_context(whole(path)).write_bytes(data)
+    return paths
 
 
 def _figures(content: Content, kind: str) -> dict[str, bytes]:
@@ -83,21 +87,3 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     # An empty cell, not `nan`, where there is no number.
     writer.writerows({k: "" if v is None or v != v else v for k, v in row.items()} for row in rows)
     return text.getvalue().encode()
-
-
-def _write(path: pathlib.Path, data: bytes) -> pathlib.Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-def _need_extra() -> None:
-    try:
-        import jinja2
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "A report needs Jinja2 and matplotlib. Install them with "
-            "`pip install 'keras-m3s[report]'`, or ask for the format csv alone."
-        ) from error
-    del jinja2, matplotlib

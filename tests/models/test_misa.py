@@ -5,11 +5,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from parity import assert_gradients, built, gradients, load_golden_weights, part, run
+from parity import assert_gradients, built, load_golden_weights, part, run
 
 from keras_m3s.models.misa import MISA
 
 STEPS, WIDTHS = 6, {"audio": 3, "vision": 4, "text": 5}
+
+
+# To trace MISA takes TensorFlow longer than these few steps; `test_contract` does so.
+EAGERLY = keras.backend.backend() == "tensorflow"
 
 
 def small(**kwargs: Any) -> MISA:
@@ -59,13 +63,6 @@ def everything(model: MISA, x: Any, y: Any) -> dict[str, Any]:
 
 def predicted(model: MISA, x: Any) -> np.ndarray:
     return np.asarray(run(lambda model, x: model(x), model, x))
-
-
-def assert_finite_training(model: MISA, x: Any, y: Any) -> None:
-    model.compile()
-    assert all(np.isfinite(v).all() for v in run(everything, model, x, y).values())
-    for variable, grad in zip(model.trainable_variables, gradients(model, x, y), strict=True):
-        assert np.isfinite(grad).all(), variable.path
 
 
 def torch_array(weight: Any) -> np.ndarray:
@@ -175,13 +172,6 @@ def test_tokens_go_through_a_bert(prefix: str, tmp_path: Any) -> None:
     np.testing.assert_allclose(predicted(loaded, x), predicted(model, x), rtol=1e-6)
 
 
-def test_padding_changes_nothing() -> None:
-    x = batch_of(3)
-    model = built(small(), x)
-    padded = {k: np.pad(v, ((0, 0), (0, 50), (0, 0))) if v.ndim == 3 else v for k, v in x.items()}
-    np.testing.assert_allclose(predicted(model, padded), predicted(model, x), rtol=0, atol=1e-5)
-
-
 def test_without_lengths_all_steps_count() -> None:
     x = batch_of(3)
     features = {m: x[m] for m in WIDTHS}
@@ -190,19 +180,6 @@ def test_without_lengths_all_steps_count() -> None:
     expected = predicted(model, {**features, **full})
     np.testing.assert_allclose(predicted(model, features), expected, rtol=0, atol=1e-6)
     assert np.abs(predicted(model, x) - expected).max() > 1e-4  # the true lengths do count
-
-
-def test_batch_of_one_is_finite() -> None:
-    x = batch_of(1)
-    assert_finite_training(built(small(), x), x, labels(1))
-
-
-def test_empty_and_zero_rows_are_finite() -> None:
-    x = batch_of(4)
-    for m in WIDTHS:
-        x[m][:3] = 0.0  # three equal rows, one of them without steps
-        x[f"{m}_length"][0] = 0
-    assert_finite_training(built(small(), x), x, labels(4))
 
 
 def test_length_zero_ignores_what_lies_there() -> None:
@@ -218,7 +195,7 @@ def test_length_zero_ignores_what_lies_there() -> None:
 def test_fit_learns_with_the_default_loss() -> None:
     x, y = batch_of(8), labels(8)
     model = small()
-    model.compile(optimizer=keras.optimizers.Adam(1e-2))
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), run_eagerly=EAGERLY)
     history = model.fit(x, y, batch_size=4, epochs=4, shuffle=False, verbose=0).history["loss"]
     assert np.isfinite(history).all()
     assert history[-1] < history[0]
@@ -231,7 +208,7 @@ def test_fit_learns_with_the_default_loss() -> None:
 def test_classes_are_learned_from_logits() -> None:
     x = batch_of(4)
     model = small(outputs=3, rnn="gru", similarity="adversarial", dropout=0.5)
-    model.compile()
+    model.compile(run_eagerly=EAGERLY)
     y = np.array([0, 1, 2, 1], "int32")
     assert np.isfinite(model.train_on_batch(x, y))
     logits = model.predict_on_batch(x)
@@ -252,16 +229,6 @@ def test_save_and_load(tmp_path: Any) -> None:
     assert loaded.get_config() == model.get_config()
     assert [v.path for v in loaded.variables] == [v.path for v in model.variables]
     np.testing.assert_allclose(predicted(loaded, x), predicted(model, x), rtol=1e-6)
-
-
-def test_mixed_bfloat16_trains() -> None:
-    x, y = batch_of(4), labels(4)
-    model = small(dtype="mixed_bfloat16", dropout=0.5)
-    model.compile(optimizer=model.published_optimizer())
-    assert np.isfinite(model.train_on_batch(x, y))
-    kinds = {keras.backend.standardize_dtype(v.dtype) for v in model.trainable_variables}
-    assert kinds == {"float32"}
-    assert np.isfinite(model.predict_on_batch(x).astype("float32")).all()
 
 
 def test_initial_weights_are_the_published_ones() -> None:
