@@ -15,8 +15,7 @@ the true steps of a sequence, with `axis="feature"` on the last axis of an encod
 patterns than the paper's run, made from the same draws, are in `keras_m3s.patterns`.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -25,7 +24,7 @@ from keras import ops
 
 from keras_m3s import patterns
 from keras_m3s.modalities import COMPLEMENT, DRAWS, MODALITIES, TEXT_BERT, length_key
-from keras_m3s.patterns import PATTERNS, span
+from keras_m3s.patterns import PATTERNS, Place, span
 
 __all__ = ["MissingModality", "apply", "fixed_draws", "sample_draws", "span"]
 
@@ -35,9 +34,6 @@ UNKNOWN_TOKEN = 100
 AXES = ("time", "feature")
 
 Rates = Mapping[str, tuple[float, float]]
-
-Mask = Callable[..., Any]
-"""Size, lengths and offset to a mask of missing positions, see `keras_m3s.patterns`."""
 
 
 def sample_draws(batch_size: Any, modalities: int = len(MODALITIES), seed: Any = None) -> Any:
@@ -99,65 +95,72 @@ def apply(
     """
     outputs = dict(inputs)
     complement = dict(inputs.get(COMPLEMENT) or {})
-    masks = _masks(ops.cast(draws, "float32"), missing_rate, pattern, conditions)
-    for modality, mask in masks.items():
+    places = {}
+    for column, modality in enumerate(missing_rate):
         if modality in inputs:
-            missing = _feature_mask(inputs, modality, mask, axis)
-            outputs[modality] = _zero_where(missing, inputs[modality])
+            places[modality, "kept"] = _place(column, inputs, modality, axis)
         if modality in complement:
-            missing = _feature_mask({**inputs, **complement}, modality, mask, axis)
-            complement[modality] = _zero_where(ops.logical_not(missing), complement[modality])
+            places[modality, "removed"] = _place(column, {**inputs, **complement}, modality, axis)
         if modality == "text" and TEXT_BERT in inputs and axis == "time":
-            outputs[TEXT_BERT] = _hide_tokens(inputs[TEXT_BERT], mask)
+            places[TEXT_BERT, "kept"] = _place_of_tokens(column, inputs[TEXT_BERT])
+    draws = ops.cast(draws, "float32")
+    masks = _masks(list(places.values()), draws, missing_rate, pattern, conditions)
+    for (name, part), missing in zip(places, masks, strict=True):
+        if name == TEXT_BERT:
+            outputs[name] = _hide_tokens(inputs[name], missing)
+        elif part == "kept":
+            outputs[name] = _zero_where(missing, inputs[name], axis)
+        else:
+            complement[name] = _zero_where(ops.logical_not(missing), complement[name], axis)
     if complement:
         outputs[COMPLEMENT] = complement
     return outputs
 
 
+def _place(column: int, features: Mapping[str, Any], modality: str, axis: str) -> Place:
+    """Where a modality's features have holes."""
+    values = features[modality]
+    at = 1 if axis == "time" else len(values.shape) - 1
+    size = values.shape[at] or ops.shape(values)[at]
+    length = features.get(length_key(modality)) if axis == "time" else None
+    length = size if length is None else ops.clip(ops.cast(length, "int32"), 0, size)
+    return Place(column, size, length)
+
+
+def _place_of_tokens(column: int, text_bert: Any) -> Place:
+    """Position 0 is [CLS], the last true one is [SEP]."""
+    words = ops.maximum(ops.sum(ops.cast(text_bert[:, 1], "int32"), axis=1) - 2, 0)
+    return Place(column, text_bert.shape[2] or ops.shape(text_bert)[2], words, offset=1)
+
+
 def _masks(
+    places: Sequence[Place],
     draws: Any,
     missing_rate: Rates,
     pattern: str,
     conditions: Sequence[Sequence[str]] | None,
-) -> dict[str, Mask]:
-    """What is missing of each modality, once its size and lengths are known."""
-    if pattern == "modality":
-        gone = patterns.gone_modalities(draws, missing_rate, conditions)
-        return {
-            modality: functools.partial(patterns.whole_mask, gone=gone[:, column])
-            for column, modality in enumerate(missing_rate)
-        }
-    one = patterns.frames_mask if pattern == "frames" else patterns.span_mask
-    return {
-        modality: functools.partial(one, draw=draws[:, column], rate=rate)
-        for column, (modality, rate) in enumerate(missing_rate.items())
-    }
+) -> list[Any]:
+    """What is missing at each place: bool tensors `(batch, size)`."""
+    rates = list(missing_rate.values())
+    if pattern == "span":
+        return patterns.span_masks(places, draws, rates)
+    if pattern == "frames":
+        return [patterns.frames_mask(place, draws, rates) for place in places]
+    gone = patterns.gone_modalities(draws, missing_rate, conditions)
+    return [patterns.whole_mask(place, gone) for place in places]
 
 
-def _feature_mask(inputs: Mapping[str, Any], modality: str, mask: Mask, axis: str) -> Any:
-    """Mask that broadcasts to the modality's features, True where missing."""
-    features = inputs[modality]
+def _zero_where(missing: Any, features: Any, axis: str) -> Any:
     rank = len(features.shape)
     at = 1 if axis == "time" else rank - 1
-    size = features.shape[at] or ops.shape(features)[at]
-    length = inputs.get(length_key(modality)) if axis == "time" else None
-    if length is None:
-        length = ops.broadcast_to(size, ops.shape(features)[:1])
-    length = ops.clip(ops.cast(length, "int32"), 0, size)
-    missing = mask(size, length)
-    return ops.reshape(missing, (-1, *(size if i == at else 1 for i in range(1, rank))))
-
-
-def _zero_where(missing: Any, features: Any) -> Any:
+    # Beside the axis of the holes, one value for all.
+    missing = missing[tuple(slice(None) if i in (0, at) else None for i in range(rank))]
     return ops.where(missing, ops.zeros((), dtype=features.dtype), features)
 
 
-def _hide_tokens(text_bert: Any, mask: Mask) -> Any:
-    """Replaces missing token ids by [UNK]; position 0 is [CLS], the last true one is [SEP]."""
+def _hide_tokens(text_bert: Any, missing: Any) -> Any:
+    """Replaces missing token ids by [UNK]."""
     ids, present, segments = text_bert[:, 0], text_bert[:, 1], text_bert[:, 2]
-    words = ops.maximum(ops.sum(ops.cast(present, "int32"), axis=1) - 2, 0)
-    size = ids.shape[1] or ops.shape(ids)[1]
-    missing = mask(size, words, offset=1)
     unknown = ops.cast(UNKNOWN_TOKEN, ids.dtype)
     return ops.stack([ops.where(missing, unknown, ids), present, segments], axis=1)
 

@@ -13,7 +13,7 @@ Reference: M3S, section 3.2; Zhang et al., LNLN, NeurIPS 2024; Zhao et al., MMIN
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -33,60 +33,89 @@ MMIN_CONDITIONS: dict[str, tuple[str, ...]] = {
 Rate = tuple[float, float]
 
 
-def span(length: Any, draw: Any, rate: Rate) -> tuple[Any, Any]:
+class Place(NamedTuple):
+    """A sequence that can have holes.
+
+    Attributes:
+        column: Its modality's place among the draws.
+        size: Number of positions, true and padded.
+        length: Number of true steps, int tensor `(batch,)` or a scalar.
+        offset: Position of the first true step.
+    """
+
+    column: int
+    size: Any
+    length: Any
+    offset: int = 0
+
+
+def span(length: Any, draw: Any, rate: Any) -> tuple[Any, Any]:
     """Where a hole starts and ends.
 
     Args:
-        length: Int tensor `(batch,)`, number of true steps, or a scalar.
-        draw: Float32 tensor `(batch, 2)`, the uniforms of rate and start.
-        rate: `(low, high)`, the range of missing rates within [0, 1].
+        length: Number of true steps: int tensor of `draw`'s leading axes, or what
+            broadcasts to it.
+        draw: Float32 tensor `(..., 2)`, the uniforms of rate and start.
+        rate: `(low, high)`, the range of missing rates within [0, 1]; floats, or arrays that
+            broadcast as `length` does.
 
     Returns:
-        `start` and `stop`, int32 `(batch,)`: positions start .. stop - 1 are missing,
+        `start` and `stop`, int32 `(...)`: positions start .. stop - 1 are missing,
         stop - start = floor(length * r), and nothing is where that is 0.
     """
-    low, high = rate
+    low, width = (ops.convert_to_tensor(r, "float32") for r in (rate[0], rate[1] - rate[0]))
     length = ops.cast(length, "float32")
-    count = ops.floor(length * (low + (high - low) * draw[:, 0]))
+    count = ops.floor(length * (low + width * draw[..., 0]))
     # Rounding in float32 may reach length - count + 1 itself, one past the last start there is.
-    start = ops.minimum(ops.floor((length - count + 1) * draw[:, 1]), length - count)
+    start = ops.minimum(ops.floor((length - count + 1) * draw[..., 1]), length - count)
     return ops.cast(start, "int32"), ops.cast(start + count, "int32")
 
 
-def span_mask(size: int, length: Any, draw: Any, rate: Rate, offset: int = 0) -> Any:
-    """Mask of the missing positions: bool tensor `(batch, size)`; see `span`.
+def span_masks(places: Sequence[Place], draws: Any, rates: Sequence[Rate]) -> list[Any]:
+    """Masks of the missing positions of all places; see `span`.
+
+    One set of operations for all: where each is called by itself, as on PyTorch, they would take
+    longer than what they compute.
 
     Args:
-        size: Number of positions, true and padded.
-        length: Int tensor `(batch,)`, number of true steps.
-        draw: Float32 tensor `(batch, 2)`.
-        rate: `(low, high)`.
-        offset: Position of the first true step.
+        places: One or more.
+        draws: Float32 tensor `(batch, modalities, 2)`.
+        rates: `(low, high)` of each modality.
+
+    Returns:
+        Bool tensors `(batch, size)`, one a place.
     """
-    start, stop = span(length, draw, rate)
-    position = ops.arange(size, dtype="int32")[None, :] - offset
-    return ops.logical_and(position >= start[:, None], position < stop[:, None])
+    columns = [place.column for place in places]
+    if columns != list(range(len(rates))):
+        draws = ops.take(draws, columns, axis=1)
+    lengths = [place.length for place in places]
+    if not all(isinstance(length, int) for length in lengths):
+        rows = ops.shape(draws)[:1]
+        lengths = ops.stack([ops.broadcast_to(length, rows) for length in lengths], axis=1)
+    start, stop = span(lengths, draws, np.array([rates[column] for column in columns]).T)
+    return [
+        _between(place, start[:, at, None], stop[:, at, None]) for at, place in enumerate(places)
+    ]
 
 
-def frames_mask(size: int, length: Any, draw: Any, rate: Rate, offset: int = 0) -> Any:
-    """Mask of positions that are missing each by itself; arguments as for `span_mask`."""
-    low, high = rate
-    position = ops.arange(size, dtype="int32") - offset
+def frames_mask(place: Place, draws: Any, rates: Sequence[Rate]) -> Any:
+    """Mask of positions that are missing each by itself; arguments as for `span_masks`."""
+    low, high = rates[place.column]
+    draw = draws[:, place.column]
+    position = ops.arange(place.size, dtype="int32") - place.offset
     missing = frame_uniforms(draw, position) < (low + (high - low) * draw[:, :1])
-    return ops.logical_and(missing, _inside(position, length))
+    return ops.logical_and(missing, _inside(position, place.length))
 
 
-def whole_mask(size: int, length: Any, gone: Any, offset: int = 0) -> Any:
+def whole_mask(place: Place, gone: Any) -> Any:
     """Mask of all true positions where a modality is gone.
 
     Args:
-        size: Number of positions, true and padded.
-        length: Int tensor `(batch,)`, number of true steps.
-        gone: Bool tensor `(batch,)`, see `gone_modalities`.
-        offset: Position of the first true step.
+        place: A place.
+        gone: Bool tensor `(batch, modalities)`, see `gone_modalities`.
     """
-    position = ops.arange(size, dtype="int32") - offset
-    return ops.logical_and(gone[:, None], _inside(position, length))
+    position = ops.arange(place.size, dtype="int32") - place.offset
+    return ops.logical_and(gone[:, place.column, None], _inside(position, place.length))
 
 
 def gone_modalities(
@@ -161,6 +190,11 @@ def _mix(state: Any) -> Any:
 def _shift(state: Any, bits: int) -> Any:
     """To the right with zeros coming in, which int32 would not do by itself."""
     return ops.bitwise_and(ops.right_shift(state, bits), (1 << (32 - bits)) - 1)
+
+
+def _between(place: Place, start: Any, stop: Any) -> Any:
+    position = ops.arange(place.size, dtype="int32") - place.offset
+    return ops.logical_and(position >= start, position < stop)
 
 
 def _inside(position: Any, length: Any) -> Any:

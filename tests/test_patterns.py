@@ -12,6 +12,7 @@ from keras_m3s.modalities import MODALITIES
 from keras_m3s.patterns import (
     MMIN_CONDITIONS,
     PATTERNS,
+    Place,
     frame_uniforms,
     frames_mask,
     gone_modalities,
@@ -66,15 +67,15 @@ def test_uniforms_of_frames_look_random():
 def test_share_of_missing_frames(rate):
     """Binomial at a single rate; over a range the mean is the middle and the spread is wider."""
     size, rows = 40, 5000
-    draws = sample_draws(rows, 1, seed=3)[:, 0]
-    missing = numpy(frames_mask(size, np.full(rows, size, "int32"), draws, rate)).sum(1)
+    mask = numpy(frames_mask(Place(0, size, size), sample_draws(rows, 1, seed=3), [rate]))
+    missing = mask.sum(1)
     low, high = rate
     between = (high - low) ** 2 / 12
     mean = (low + high) / 2
     variance = size * (mean - mean**2 - between) + size**2 * between
     assert missing.mean() == pytest.approx(size * mean, abs=5 * np.sqrt(variance / rows))
     assert missing.var() == pytest.approx(variance, rel=0.1)
-    runs = np.abs(np.diff(numpy(frames_mask(size, np.full(rows, size), draws, rate)).astype(int), axis=1)).sum(1)  # fmt: skip
+    runs = np.abs(np.diff(mask.astype(int), axis=1)).sum(1)
     assert runs.mean() > 4, "one run is no independent frames"
 
 

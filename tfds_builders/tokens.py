@@ -18,7 +18,7 @@ def vocabulary(path: Any) -> list[str]:
     """The word pieces of a `vocab.txt`, one a line; the line's number is the id.
 
     Raises:
-        DataError: it lacks BERT's marks, or a piece comes twice.
+        DataError: it lacks BERT's marks, or a piece comes twice or holds a character NUL.
     """
     try:
         # Not `splitlines`, for which some word pieces end a line, too.
@@ -33,6 +33,10 @@ def vocabulary(path: Any) -> list[str]:
     if len(set(pieces)) < len(pieces):
         twice = next(piece for piece in pieces if pieces.count(piece) > 1)
         raise DataError(f"{path} must have each word piece once. Received: {twice!r} twice.")
+    broken = next((piece for piece in pieces if "\0" in piece), None)
+    if broken is not None:
+        # It ends a string in the tokenizer, which then fails.
+        raise DataError(f"{path} must have word pieces without NUL. Received: {broken!r}.")
     return pieces
 
 

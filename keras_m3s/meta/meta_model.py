@@ -116,8 +116,7 @@ class MetaModel(primitives.MetaStep, WithMissing):
             gradients = primitives.sum_over_replicas(gradients)
             if scale is not None:
                 gradients = _unscale(gradients, scale)
-            theta = [t - ops.cast(a, t.dtype) * g
-                     for t, a, g in zip(theta, rates, gradients, strict=True)]  # fmt: skip
+            theta = [t - a * g for t, a, g in zip(theta, rates, gradients, strict=True)]
             # Metrics count the query pass alone.
             return theta, primitives.State(done.state.non_trainable, state.metrics)
 

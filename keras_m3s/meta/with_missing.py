@@ -93,7 +93,8 @@ class WithMissing(primitives.Objective, keras.Model):
 
     def _cut(self, inputs: Any, missing: MissingModality) -> Any:
         """What the model sees of raw features, their draws among them."""
-        return missing(self._with_complement(inputs, missing))
+        # Not by `__call__`: Keras' preparations take as long as the holes, and do nothing here.
+        return missing.call(self._with_complement(inputs, missing))
 
     def _with_complement(self, features: Any, missing: MissingModality) -> Any:
         """With the modalities once more where the model wants what the holes remove."""

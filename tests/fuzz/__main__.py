@@ -17,6 +17,7 @@ HANGS = 30.0
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--start", type=int, help="the first seed, where it is not to be a new one")
     parser.add_argument("--seed", type=int, help="one case; with --target")
     parser.add_argument("--target", choices=READERS, help="one reader")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
@@ -28,11 +29,11 @@ def main() -> int:
         watch.case(targets[0], options.seed)
         print("nothing found")
         return 0
-    return _watch(targets, options.seconds)
+    start = time.time_ns() % 10**9 if options.start is None else options.start
+    return _watch(targets, options.seconds, start)
 
 
-def _watch(targets: list[str], seconds: float) -> int:
-    start = time.time_ns() % 10**9
+def _watch(targets: list[str], seconds: float, start: int) -> int:
     command = [sys.executable, "-m", "tests.fuzz", "--worker", str(start)]
     command += ["--target", targets[0]] if len(targets) == 1 else []
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=False)

@@ -98,6 +98,25 @@ def test_lists_of_mmim(folder: Any, tmp_path: Any) -> None:
         assert "text" not in features
 
 
+MARKS = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
+BROKEN_VOCABULARIES = {
+    "no marks": (b"good\nbad", r"Missing: \['\[CLS\]'"),
+    "a piece twice": (f"{MARKS}good\ngood".encode(), "'good' twice"),
+    "not UTF-8": (MARKS.encode() + b"g\xffd", "must be text in UTF-8"),
+    "NUL": (f"{MARKS}good\nbad\0".encode(), r"without NUL. Received: 'bad\\x00'"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_VOCABULARIES)
+def test_broken_vocabulary(name: Any, folder: Any, tmp_path: Any) -> None:
+    content, match = BROKEN_VOCABULARIES[name]
+    write_lists(folder, "mmim")
+    (folder / "vocab.txt").write_bytes(content)
+    with pytest.raises(DataError, match=match):
+        data.load("cmu_mosi", tmp_path / "out", folder, config="word_lists")
+    assert not list((tmp_path / "out").rglob("*record*"))
+
+
 def misa_row(row: Any) -> Any:
     (ids, vision, audio, words), label, name = row
     return {
