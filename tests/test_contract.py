@@ -120,11 +120,11 @@ def test_m3s_goes_on_after_loading(name, site, tmp_path):
     assert np.isfinite(losses).all()
 
     loaded = keras.saving.load_model(path)
-    loaded.run_eagerly = outer.run_eagerly
+    loaded.run_eagerly = EAGERLY
     loaded.train_on_batch(x, y)
     assert_equal(values(outer.model), values(loaded.model))
-    x["draws"] = m3s.missing.fixed_draws(ROWS, seed=1)
-    assert_equal(loaded.predict(x, verbose=0), outer.predict(x, verbose=0))
+    holed = {**x, "draws": m3s.missing.fixed_draws(ROWS, seed=1)}
+    assert_equal(loaded.predict(holed, verbose=0), outer.predict(holed, verbose=0))
     assert_degenerate_rows_are_finite(outer, x, y)
 
 
