@@ -2,6 +2,7 @@
 
     python -m benchmarks                                 # benchmarks/RESULTS.md
     python -m benchmarks --only ports memory             # prints only
+    python -m benchmarks --again ports                   # takes the place of what the page had
     python -m benchmarks --gpu                           # RESULTS-gpu.md: JAX and PyTorch
     python -m benchmarks --clock cpu                     # on a busy machine: one thread, its time
 
@@ -15,6 +16,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 
@@ -45,7 +47,7 @@ def versions() -> str:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return ", ".join(found)
+    return f"Python {platform.python_version()}, {', '.join(found)}."
 
 
 def processor() -> str:
@@ -78,31 +80,44 @@ def run(script: str, options: list[str], one_thread: bool) -> tuple[str, int]:
     return done.stdout.strip(), done.returncode
 
 
-def page(printed: dict[str, str], machine: str, target: str, clock: str) -> str:
+def section(script: str, text: str, machine: str, clock: str) -> str:
+    """What a benchmark printed, under its title, with when and where that was."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    where = f"`benchmarks/{script}.py`, {date}, {machine}. {CLOCK[clock]}"
+    shown = text if "| --" in text else f"```\n{text}\n```"
+    return "\n\n".join([f"## {title(script)}", where, shown])
+
+
+def sections_of(text: str) -> dict[str, str]:
+    """The sections of a page, by the script's name."""
+    found = ["## " + part for part in text.rstrip("\n").split("\n\n## ")[1:]]
+    return {re.findall(r"`benchmarks/(\w+)\.py`", part)[0]: part for part in found}
+
+
+def page(sections: dict[str, str], target: str) -> str:
     missed = [
-        line for text in printed.values() for line in text.splitlines() if line.endswith("| no |")
+        line for text in sections.values() for line in text.splitlines() if line.endswith("| no |")
     ]
     parts = [
         "# Benchmarks",
         f"Written by `make {target}`, not by hand.",
-        f"{date}. {machine}, Python {platform.python_version()}, {versions()}.",
-        CLOCK[clock],
+        versions(),
         "Each ratio is the median over rounds in which the cases were timed in turn; the quartiles "
         "are those of the rounds.",
         "Missed:\n\n" + "\n".join(f"- {' '.join(line.strip('| ').split())}" for line in missed)
         if missed
         else "All that is claimed was reached.",
     ]
-    for script, text in printed.items():
-        shown = text if "| --" in text else f"```\n{text}\n```"
-        parts += [f"## {title(script)}", f"`benchmarks/{script}.py`", shown]
-    return "\n\n".join(parts) + "\n"
+    ordered = [sections[script] for script in SCRIPTS if script in sections]
+    return "\n\n".join([*parts, *ordered]) + "\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, help="these, and write no page")
+    parser.add_argument(
+        "--again", nargs="+", choices=SCRIPTS, help="these, the rest of the page stays"
+    )
     parser.add_argument("--gpu", action="store_true", help="JAX and PyTorch on a GPU")
     parser.add_argument("--clock", choices=CLOCK, default="wall")
     parser.add_argument("--rounds", help="of each, in place of its own number")
@@ -110,23 +125,30 @@ def main() -> int:
     options = ["--clock", arguments.clock]
     options += ["--rounds", arguments.rounds] if arguments.rounds else []
     options += ["--backends", "jax", "torch"] if arguments.gpu else []
-    printed, failed = {}, []
-    for script in arguments.only or SCRIPTS:
+    target, name = ("bench-gpu", "RESULTS-gpu.md") if arguments.gpu else ("bench", "RESULTS.md")
+    sections, failed = {}, []
+    if arguments.again:
+        before = (FOLDER / name).read_text()
+        if versions() not in before:
+            parser.error(f"{name} must be of the versions that are here, {versions()} "
+                         f"Measure all of it: make {target}")  # fmt: skip
+        sections = sections_of(before)
+    machine = processor() + (f", {graphics()}" if arguments.gpu else "")
+    for script in arguments.only or arguments.again or SCRIPTS:
         if not (FOLDER / f"{script}.py").exists():
             continue
         print(f"== {script}", flush=True)
         given = [] if script in ONE_BACKEND else options
-        printed[script], status = run(script, given, arguments.clock == "cpu")
-        print(printed[script], flush=True)
+        printed, status = run(script, given, arguments.clock == "cpu")
+        print(printed, flush=True)
         # 1 is a target that was missed, or an error, which prints nothing here.
-        if status not in (0, 1) or not printed[script]:
+        if status not in (0, 1) or not printed:
             failed.append(script)
+        sections[script] = section(script, printed, machine, arguments.clock)
     if failed:
         print(f"Failed: {failed}", file=sys.stderr)
     elif not arguments.only:
-        target, name = ("bench-gpu", "RESULTS-gpu.md") if arguments.gpu else ("bench", "RESULTS.md")
-        machine = processor() + (f", {graphics()}" if arguments.gpu else "")
-        (FOLDER / name).write_text(page(printed, machine, target, arguments.clock))
+        (FOLDER / name).write_text(page(sections, target))
     return int(bool(failed))
 
 

@@ -79,6 +79,23 @@ def test_claims():
     assert text.endswith("c / d: a wall.")
 
 
+def test_a_page_keeps_what_was_not_measured_again():
+    from benchmarks import __main__ as main
+
+    table = tables.of_claims([tables.Claim("a / b", [3], 2.0)])
+    made = {
+        s: main.section(s, t, "a machine", "wall")
+        for s, t in {"ports": table, "memory": "x"}.items()
+    }
+    page = main.page(made, "bench")
+    assert main.sections_of(page) == made
+    assert "Missed:\n\n- a / b | 3.00" in page
+    again = main.page(
+        {**main.sections_of(page), "ports": main.section("ports", "y", "another", "cpu")}, "bench"
+    )
+    assert "a machine" in again and "another" in again and "All that is claimed was" in again
+
+
 PORTS = {
     "misa": (
         lambda: models.MISA(8, dropout=0.0, transformer_size=9, transformer_dropout=0.0),
