@@ -141,6 +141,8 @@ def _masks(
     conditions: Sequence[Sequence[str]] | None,
 ) -> list[Any]:
     """What is missing at each place: bool tensors `(batch, size)`."""
+    if not places:
+        return []
     rates = list(missing_rate.values())
     if pattern == "span":
         return patterns.span_masks(places, draws, rates)

@@ -102,7 +102,7 @@ def frames_mask(place: Place, draws: Any, rates: Sequence[Rate]) -> Any:
     """Mask of positions that are missing each by itself; arguments as for `span_masks`."""
     low, high = rates[place.column]
     draw = draws[:, place.column]
-    position = ops.arange(place.size, dtype="int32") - place.offset
+    position = _positions(place)
     missing = frame_uniforms(draw, position) < (low + (high - low) * draw[:, :1])
     return ops.logical_and(missing, _inside(position, place.length))
 
@@ -114,7 +114,7 @@ def whole_mask(place: Place, gone: Any) -> Any:
         place: A place.
         gone: Bool tensor `(batch, modalities)`, see `gone_modalities`.
     """
-    position = ops.arange(place.size, dtype="int32") - place.offset
+    position = _positions(place)
     return ops.logical_and(gone[:, place.column, None], _inside(position, place.length))
 
 
@@ -192,8 +192,13 @@ def _shift(state: Any, bits: int) -> Any:
     return ops.bitwise_and(ops.right_shift(state, bits), (1 << (32 - bits)) - 1)
 
 
+def _positions(place: Place) -> Any:
+    """Int32 `(size,)`, counted from the first true step."""
+    return ops.arange(place.size, dtype="int32") - place.offset
+
+
 def _between(place: Place, start: Any, stop: Any) -> Any:
-    position = ops.arange(place.size, dtype="int32") - place.offset
+    position = _positions(place)
     return ops.logical_and(position >= start, position < stop)
 
 

@@ -257,3 +257,8 @@ def test_bad_axis_and_no_modality():
         MissingModality(axis="depth")
     with pytest.raises(ValueError, match="at least one modality"):
         MissingModality({})
+
+
+def test_without_its_modalities_nothing_is_cut():
+    x = {"other": np.ones((2, 3), "float32")}
+    assert list(apply(x, fixed_draws(2, 1, seed=0), {"audio": (0.4, 0.6)})) == ["other"]
