@@ -17,6 +17,11 @@ if keras.backend.backend() == "jax":
     # Compiling is most of what the tests do, often of the same programs.
     jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+elif keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # A graph that runs once or twice is not worth optimising.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
