@@ -26,14 +26,9 @@ def part(golden: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
 
 
 def built(model: Any, x: Mapping[str, np.ndarray]) -> Any:
-    """The model, with all its variables made by a symbolic call: no number is computed.
-
-    Its optimizer's too: TensorFlow traces a step twice that makes variables.
-    """
+    """The model, with all its variables made by a symbolic call: no number is computed."""
     kind = keras.backend.standardize_dtype
     model({k: keras.KerasTensor(np.shape(v), kind(v.dtype)) for k, v in x.items()})
-    if model.optimizer is not None:
-        model.optimizer.build(model.trainable_variables)
     return model
 
 
