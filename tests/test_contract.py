@@ -22,6 +22,10 @@ SMALL = {
 # TensorFlow takes longer to trace a step of M3S than to do two of them; one test a model traces.
 EAGERLY = keras.backend.backend() == "tensorflow"
 
+# Where a step is compiled first, each model has its holes at one site, each site two models.
+SITES = ("raw", "encoded")
+COMPILED = keras.backend.backend() != "torch"
+
 pytestmark = pytest.mark.parametrize("name", SMALL)
 
 
@@ -76,20 +80,13 @@ def test_fit_alone_with_its_published_optimizer_and_loss(name):
     assert model.predict(x, verbose=0).shape == (ROWS, 4 if name == "mmin" else 1)
 
 
-def test_a_replay_with_the_same_seed_is_equal(name):
-    x, y = batch(name)
+def test_the_seed_makes_the_weights(name):
+    x, _ = batch(name)
     outers = [parity.built(wrapped(name, seed=seed), x) for seed in (0, 0, 1)]
     first, again, other = map(values, outers)
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
-    for outer in outers[:2]:
-        outer.run_eagerly = keras.backend.backend() == "tensorflow"  # compiling takes longer
-        outer.train_on_batch(x, y)
-    moved, again = map(values, outers[:2])
-    for a, b in zip(moved, again, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert any((a != b).any() for a, b in zip(first, moved, strict=True))
 
 
 def assert_degenerate_rows_are_finite(outer, x, y):
@@ -103,11 +100,13 @@ def assert_degenerate_rows_are_finite(outer, x, y):
     assert all(np.isfinite(v).all() for v in values(outer))
 
 
-@pytest.mark.parametrize("site", ["raw", "encoded"])
+@pytest.mark.parametrize("site", SITES)
 def test_m3s_goes_on_after_loading(name, site, tmp_path):
-    """Saved after a step and loaded, it takes the next step with the same numbers."""
+    """Saved after a step and loaded, or set back, it takes the next step with the same numbers."""
+    if COMPILED and site != SITES[list(SMALL).index(name) % 2]:
+        pytest.skip("this model has its holes at the other site")
     x, y = batch(name)
-    outer = wrapped(name, site, eagerly=EAGERLY and site == "encoded")
+    outer = wrapped(name, site, eagerly=False)
     path = tmp_path / "model.keras"
     losses = [outer.train_on_batch(x, y)]
     if name == "mmim":  # two inner steps went before; Self-MM's memory has its test there
@@ -116,13 +115,23 @@ def test_m3s_goes_on_after_loading(name, site, tmp_path):
             counts = ops.convert_to_numpy(mi.memory.count)[0].tolist()
             assert counts == [(y[1::2] > 0).sum(), (y[1::2] < 0).sum()]
     outer.save(path)
+    everything = [*outer.variables, *outer.optimizer.variables]
+    before = [np.array(ops.convert_to_numpy(v)) for v in everything]
     losses.append(outer.train_on_batch(x, y))
     assert np.isfinite(losses).all()
+    moved = values(outer)
 
     loaded = keras.saving.load_model(path)
     loaded.run_eagerly = EAGERLY
     loaded.train_on_batch(x, y)
-    assert_equal(values(outer.model), values(loaded.model))
+    assert_equal(moved, values(loaded))
+
+    for variable, value in zip(everything, before, strict=True):
+        variable.assign(value)
+    assert any((a != b).any() for a, b in zip(moved, values(outer), strict=True))
+    outer.train_on_batch(x, y)
+    for a, b in zip(moved, values(outer), strict=True):
+        np.testing.assert_array_equal(a, b)
     holed = {**x, "draws": m3s.missing.fixed_draws(ROWS, seed=1)}
     assert_equal(loaded.predict(holed, verbose=0), outer.predict(holed, verbose=0))
     assert_degenerate_rows_are_finite(outer, x, y)

@@ -65,11 +65,11 @@ def weights(run):
     return [keras.ops.convert_to_numpy(v) for v in model.variables]
 
 
-@pytest.mark.parametrize("model", MODELS if EVERYWHERE else ("mmim",))
+@pytest.mark.parametrize("model", MODELS if EVERYWHERE else ("self_mm",))
 def test_every_model_goes_on_as_if_nothing_had_been(splits, tmp_path, monkeypatch, model):
     """Cut off before the first checkpoint, then in each epoch that follows.
 
-    Where each start compiles anew, in one epoch only, and MMIM alone: what is saved is the same on
+    Where each start compiles anew, in one epoch only, and Self-MM alone: what is saved is the same on
     every backend.
 
     Self-MM has 6 batches an epoch and takes 4 a step, so that 2 are left over each time; MMIN's rate

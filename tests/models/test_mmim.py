@@ -244,8 +244,7 @@ def test_entropy_counts_from_the_third_batch_and_forgets() -> None:
     assert all(not numpy(v).any() for v in model.memories)
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-@pytest.mark.parametrize("own_optimizer", [False, True])
+@pytest.mark.parametrize(("wrapped", "own_optimizer"), [(False, False), (True, True)])
 def test_stage_0_alone_moves_mi(wrapped: bool, own_optimizer: bool) -> None:
     """The model is built in `fit`; stage 1 follows in the same epoch and leaves `mi_*` alone."""
     base, x, y = MMIM(**SMALL), batch_of(16), labels(16)
