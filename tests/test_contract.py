@@ -159,9 +159,13 @@ def test_mixed_bfloat16(name):
 def test_padding_never_matters(name):
     (x, _), (padded, _) = batch(name), batch(name, more_steps=50)
     model = SMALL[name]()
-    np.testing.assert_allclose(
-        model.predict(x, verbose=0), model.predict(padded, verbose=0), atol=1e-5
+    parity.built(model, x)
+    # MMIN is born with outputs near 0: its encoded vectors tell more.
+    short, long = (
+        parity.run(lambda m, x: (m.encode(x, training=False), m(x, training=False)), model, i)
+        for i in (x, padded)
     )
+    keras.tree.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), short, long)
 
 
 def test_what_is_missing_is_not_read(name):
