@@ -30,7 +30,11 @@ elif keras.backend.backend() == "tensorflow":
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `once` do not depend on the backend: one of the three runs carries them."""
+    """Tests marked `once` do not depend on the backend: one of the three runs carries them.
+
+    What is slow goes first, so that at the end no process waits long for another.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if keras.backend.backend() == ONCE_BACKEND or os.environ.get("KERAS_M3S_ALL_TESTS"):
         return
     skip = pytest.mark.skip(reason=f"does not depend on the backend; runs with {ONCE_BACKEND}")
