@@ -34,15 +34,10 @@ def gradients(function, arrays):
         import tensorflow as tf
 
         tensors = [tf.convert_to_tensor(array) for array in arrays]
-
-        @tf.function
-        def run(*tensors):
-            with tf.GradientTape() as tape:
-                tape.watch(tensors)
-                value = function(*tensors)
-            return tape.gradient(value, tensors)
-
-        found = run(*tensors)
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = function(*tensors)
+        found = tape.gradient(value, tensors)
     else:
         tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
         found = torch.autograd.grad(function(*tensors), tensors)

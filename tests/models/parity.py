@@ -67,8 +67,11 @@ def gradients(model: Any, x: Any, y: Any, variables: list[Any] | None = None) ->
     if backend == "jax":
         import jax
 
-        values = [v.value for v in variables]
-        grads = jax.jit(jax.grad(lambda vs: total_loss(model, x, y, variables, vs)))(values)
+        def loss(values: list[Any], x: Any, y: Any) -> Any:
+            return total_loss(model, x, y, variables, values)
+
+        # The batch is an argument, no constant: one program for all batches of a shape.
+        grads = jax.jit(jax.grad(loss))([v.value for v in variables], x, y)
     elif backend == "tensorflow":
         import tensorflow as tf
 

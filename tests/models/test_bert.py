@@ -71,7 +71,7 @@ def state_dict(bert, prefix):
     return {**state, f"{prefix}embeddings.position_ids": np.arange(16)[None]}
 
 
-@pytest.mark.parametrize("prefix", ["text_model.model", ""])
+@pytest.mark.parametrize("prefix", ["text_model.model", pytest.param("", marks=pytest.mark.once)])
 def test_states_are_those_of_huggingface(bert_in_torch, prefix):
     torch = pytest.importorskip("torch")
     reader, text_bert = Reader(backbone(), prefix), tokens()

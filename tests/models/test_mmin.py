@@ -14,7 +14,8 @@ from keras_m3s.models.utt_fusion import Classifier, LinearDecay, UttFusion
 from keras_m3s.models.utterance_encoders import SequenceEncoder, TextCNN
 from tests.models import parity
 
-JIT = keras.backend.backend() == "jax"
+# To trace MMIN takes TensorFlow longer than these few steps; `test_contract` does so.
+EAGERLY = keras.backend.backend() == "tensorflow"
 STUDENT = {
     "audio_size": 8,
     "vision_size": 8,
@@ -39,6 +40,10 @@ TINY_TEACHER = {k: v for k, v in TINY.items() if k not in ("autoencoder_layers",
 
 def close(a, b, tolerance=1e-5):
     np.testing.assert_allclose(ops.convert_to_numpy(a), b, rtol=tolerance, atol=tolerance)
+
+
+def predicted(model, x):
+    return model(x)
 
 
 def batch(size=4, steps=(7, 6, 8), lengths=False, seed=0):
@@ -68,8 +73,7 @@ def numbers(golden):
 def published(numbers):
     """The golden teacher and student, and the batch as the published protocol has it."""
     x = published_inputs(numbers)
-    teacher = UttFusion(**STUDENT)
-    teacher(x)
+    teacher = parity.built(UttFusion(**STUDENT), x)
     parity.load_golden_weights(teacher, parity.part(numbers, "teacher/param"))
     model = MMIN(**SMALL)
     model.load_teacher(teacher)
@@ -143,8 +147,7 @@ def test_three_steps_are_the_published_ones(numbers, published):
     model = MMIN(**SMALL)
     model.load_teacher(teacher)
     parity.load_golden_weights(model, parity.part(numbers, "param"))
-    # JAX is nothing without its compiler; TensorFlow's takes a minute for these three steps.
-    model.compile(model.published_optimizer(2e-4), jit_compile=JIT)
+    model.compile(model.published_optimizer(2e-4), run_eagerly=EAGERLY)
     label = numbers["in/label"]
     for index, losses in zip(numbers["tr/missing_index"], numbers["tr/losses"], strict=True):
         x = {**x, "missing_index": index}
@@ -290,13 +293,13 @@ def test_fuse_in_training_needs_the_teacher():
 def test_two_stages_by_fit():
     x, y = batch()
     teacher = UttFusion(**TINY_TEACHER)
-    teacher.compile(teacher.published_optimizer(), jit_compile=JIT)
+    teacher.compile(teacher.published_optimizer(), run_eagerly=EAGERLY)
     teacher.fit(x, y, batch_size=2, verbose=0)
     model = MMIN(**TINY)
     model.load_teacher(teacher)
     for own, theirs in zip(model.encoders.weights, teacher.encoders.weights, strict=True):
         close(own, ops.convert_to_numpy(theirs), 0)
-    model.compile(model.published_optimizer(), jit_compile=JIT)
+    model.compile(model.published_optimizer(), run_eagerly=EAGERLY)
     x["missing_index"] = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]], "int32")
     callbacks = model.training_callbacks(constant_epochs=1, decay_epochs=1)
     history = model.fit(x, y, batch_size=2, epochs=2, verbose=0, callbacks=callbacks)
@@ -370,9 +373,11 @@ def test_masked_padding_never_matters(pooling):
     }
     for m in ("audio", "vision", "text"):
         garbage[m][np.arange(garbage[m].shape[1]) >= x[f"{m}_length"][:, None]] = 7.0
-    close(model(garbage), ops.convert_to_numpy(model(x)))
     alone = {k: v[:1] if v.ndim == 1 else v[:1, : x[f"{k}_length"][0]] for k, v in x.items()}
-    close(model(alone), ops.convert_to_numpy(model(x))[:1])
+    parity.built(model, x)
+    expected, padded, first = (parity.run(predicted, model, i) for i in (x, garbage, alone))
+    close(padded, expected)
+    close(first, expected[:1])
 
 
 def test_padding_counts_as_published():
@@ -423,9 +428,9 @@ def test_shared_cascade_is_two_equal_ones(numbers, published):
     for model, state in ((shared, forward), (double, {**forward, **twice})):
         model.load_teacher(teacher)
         parity.load_golden_weights(model, state)
-    a, b = shared(x, training=True), double(x, training=True)
+    a, b = (parity.run(lambda m, x: m(x, training=True), m, x) for m in (shared, double))
     for name in a:
-        close(a[name], ops.convert_to_numpy(b[name]))
+        close(a[name], b[name])
     y = numbers["in/label"]
     ours = parity.gradients(shared, x, y, shared.imagination.trainable_variables)
     both = double.imagination.trainable_variables + double.cycle_imagination.trainable_variables
@@ -553,7 +558,7 @@ def test_save_and_load(tmp_path):
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
     )
     model.load_teacher(teacher)
-    model.compile(model.published_optimizer(), run_eagerly=not JIT)
+    model.compile(model.published_optimizer(), run_eagerly=EAGERLY)
     model.train_on_batch(x, y)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
