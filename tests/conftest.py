@@ -5,28 +5,34 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator
 
-import keras
 import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ONCE_BACKEND = "torch"
 
-# What importing made stays; to look through it for garbage took a tenth of the time of tracing.
-gc.freeze()
-gc.set_threshold(50_000, 50, 50)
+# Keras is imported where it is used: the process that only hands out the tests does without it, and
+# starts those that run them so many seconds sooner.
 
-if keras.backend.backend() == "jax":
-    import jax
 
-    # Compiling is most of what the tests do, often of the same programs.
-    jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-elif keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
+def pytest_collection_finish() -> None:
+    """Once the tests are imported, before the first of them."""
+    import keras
 
-    # A graph that runs once or twice is not worth optimising.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    # What importing made stays; to look through it for garbage took a tenth of the time of tracing.
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        # Compiling is most of what the tests do, often of the same programs.
+        jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # A graph that runs once or twice is not worth optimising.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,6 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     What is slow goes first, so that at the end no process waits long for another.
     """
+    import keras
+
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if keras.backend.backend() == ONCE_BACKEND or os.environ.get("KERAS_M3S_ALL_TESTS"):
         return
@@ -76,10 +84,16 @@ def mosi_dir(shared_dir: pathlib.Path) -> pathlib.Path:
 def forgotten() -> Iterator[None]:
     """Programs that JAX has compiled stay in memory, gigabytes of them by the end."""
     yield
+    import keras
+
     if keras.backend.backend() == "jax":
+        import jax
+
         jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
+    import keras
+
     keras.utils.set_random_seed(0)

@@ -131,7 +131,7 @@ def test_two_workers(place, executor):
     if executor != "local":
         pytest.importorskip({"ray": "ray", "dask": "distributed"}[executor])
     here = Place(f"{place.runs}-here", place.data_dir, None, place.backend)
-    runs = [planned(), planned(seed=1), Planned(small("mmin", epochs=1))]
+    runs = [planned(), Planned(small("mmin", epochs=1))]
     try:
         outcomes = execute(runs, place, executor, jobs=2)
     finally:
@@ -139,7 +139,7 @@ def test_two_workers(place, executor):
             import ray
 
             ray.shutdown()
-    assert [o.status for o in outcomes] == [DONE, DONE, FAILED]
+    assert [o.status for o in outcomes] == [DONE, FAILED]
     execute(runs[:1], here, jobs=1)
     # Sums of another number of threads may end in other digits.
     theirs, ours = (at.run(runs[0]).read_json("metrics.json") for at in (place, here))
