@@ -88,19 +88,26 @@ def _jax_recurrence(cell: Any) -> Callable[..., Any]:
 
 @functools.cache
 def _tensorflow_recurrence(cell: Any) -> Callable[..., Any]:
-    """As `_jax_recurrence`."""
+    """As `_jax_recurrence`, its loop on arrays of rows: a graph writes them without a copy."""
     import tensorflow as tf
 
     def loop(step: Any, states: Any, rows: Any, made: Any, span: Any, reverse: bool) -> Any:
         start, stop = span
         steps = tf.shape(rows[0])[0]
-        arrays = tuple(
-            tf.TensorArray(m.dtype, steps, element_shape=m.shape[1:]) for m in (rows[0], *made)
-        )
+
+        def array(like: Any) -> Any:
+            return tf.TensorArray(
+                like.dtype, steps, element_shape=like.shape[1:], clear_after_read=False
+            )
+
+        time = tf.reshape(tf.range(steps), (-1, *(1 for _ in rows[0].shape[1:])))
+        inside = (time >= start) & (time < stop)
+        first = tf.where(inside, rows[0], tf.zeros((), rows[0].dtype))
+        arrays = (array(first).unstack(first), *(array(m) for m in made))
 
         def body(count: Any, states: Any, arrays: Any) -> Any:
             t = start + stop - 1 - count if reverse else count
-            states, new = step(states, tuple(row[t] for row in rows))
+            states, new = step(states, (arrays[0].read(t), *(row[t] for row in rows[1:])))
             return (
                 count + 1,
                 states,
