@@ -447,7 +447,7 @@ def test_xla_differentiates_inner_steps_of_a_recurrent_model():
         inputs = keras.Input((4, 2))
         model = keras.Model(inputs, keras.layers.Dense(1)(LSTM(3)(inputs)[1]))
         meta = m3s.MetaModel(model, 2, 0.5, first_order=False)
-        meta.compile(keras.optimizers.SGD(1.0), loss="mse", jit_compile=xla)
+        meta.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=xla, run_eagerly=not xla)
         meta.fit(x, x[:, -1, :1], batch_size=6, verbose=0)
         found.append(meta.get_weights())
     for plain, compiled in zip(*found, strict=True):
