@@ -85,8 +85,8 @@ def fitting(model: keras.Model, batches: Sequence[Any]) -> Callable[[int], None]
         import tensorflow as tf
 
         stacked = keras.tree.map_structure(lambda *rows: tf.stack(rows), *batches)
-        # There is nothing to tune, and an iterator that is dropped early may wait for the tuner to
-        # wake, which sleeps up to as long as the steps took, twice their time in a third of cases.
+        # There is nothing to tune, and an iterator that is dropped before its end may have to wait
+        # until the tuner wakes, which can be as long again as the steps themselves took.
         fixed = tf.data.Options()
         fixed.autotune.enabled = False
         endless = tf.data.Dataset.from_tensor_slices(stacked).repeat().with_options(fixed)

@@ -88,7 +88,7 @@ def _jax_recurrence(cell: Any) -> Callable[..., Any]:
 
 @functools.cache
 def _tensorflow_recurrence(cell: Any) -> Callable[..., Any]:
-    """As `_jax_recurrence`, its loop on arrays of rows: a graph writes them without a copy."""
+    """As `_jax_recurrence`; arrays of rows are what a graph writes without copying the others."""
     import tensorflow as tf
 
     def loop(step: Any, states: Any, rows: Any, made: Any, span: Any, reverse: bool) -> Any:
