@@ -119,8 +119,19 @@ def _tensorflow_recurrence(cell: Any) -> Callable[..., Any]:
         )[2]
         return tuple(array.stack() for array in arrays)
 
+    # Apart from `loop`: what is read from an array and then written over would be kept once a step
+    # for the derivative.
     def plain(x: Any, weights: Any) -> Any:
-        return forward_steps(loop, cell, x, weights, (tf.constant(0), tf.shape(x)[0]))[1]
+        steps, zeros = tf.shape(x)[0], tf.zeros_like(x[0, ..., : weights[0].shape[-2]])
+        outputs = tf.TensorArray(x.dtype, steps, element_shape=zeros.shape)
+
+        def body(t: Any, states: Any, outputs: Any) -> Any:
+            states, saved = cell.step(states, x[t], weights)
+            return t + 1, states, outputs.write(t, saved[1])
+
+        start = (tf.constant(0), cell.initial(zeros), outputs)
+        end = tf.while_loop(lambda t, *_: t < steps, body, start, maximum_iterations=steps)
+        return end[2].stack()
 
     def recurrence(x: Any, weights: Any, span: Any) -> Any:
         span = tuple(tf.convert_to_tensor(end) for end in span)
