@@ -77,7 +77,7 @@ def reproduce(
         backend=os.environ.get("KERAS_BACKEND") or _configured_backend(),
         replicas=replicas or 1,
     )
-    if replicas is None and not (quick or dry_run) and executor == "local":
+    if planned and replicas is None and not (quick or dry_run) and executor == "local":
         replicas = executors.default_replicas(place, seeds)
         place = dataclasses.replace(place, replicas=replicas)
     jobs = jobs or executors.default_jobs(max(1, len(planned) // place.replicas))

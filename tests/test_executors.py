@@ -150,11 +150,12 @@ STUDY = """
 import sys
 from keras_m3s import executors, stopping
 from keras_m3s.executors import Place
-from tests.test_executors import planned
+from keras_m3s.study import Planned
+from tests.small import small
 if __name__ == "__main__":
     stopping.install(children=True)
     runs, data_dir, backend = sys.argv[1:]
-    several = [planned(seed=seed, epochs=2000) for seed in range(3)]
+    several = [Planned(small("misa", "orig", epochs=2000, seed=seed)) for seed in range(3)]
     done = executors.execute(several, Place(runs, data_dir, None, backend), jobs=2)
     print([o.status for o in done])
     print(done[0].message)

@@ -367,6 +367,20 @@ def test_half_precision(name, dtype):
 
 
 @kinds
+@cases
+def test_shapes_are_known_without_a_step(name, bidirectional, monkeypatch):
+    layer = built(name, bidirectional)
+    inputs = {"inputs": keras.KerasTensor((None, 9, FEATURES)), "lengths": keras.KerasTensor((None,), "int32")}  # fmt: skip
+    for method in ("_torch_kernel", "_loop"):
+        monkeypatch.setattr(layer, method, None)
+    wide = (2 if bidirectional else 1) * UNITS
+    sequence, final = layer.compute_output_spec(**inputs)
+    assert (sequence.shape, final.shape) == ((None, 9, wide), (None, wide))
+    with pytest.raises(TypeError, match="not callable"):
+        layer(data(BATCH, 9, FEATURES), lengths=LENGTHS)
+
+
+@kinds
 def test_in_a_saved_model_that_was_fitted(name, tmp_path):
     inputs = {
         "x": keras.Input((None, FEATURES), name="x"),

@@ -58,6 +58,7 @@ def test_a_data_set_that_is_not_there_is_said_and_the_rest_goes_on(tmp_path, mon
     )
     monkeypatch.setattr(study, "QUICK_SETTINGS", {"epochs": 1, "batch_size": 8})
     monkeypatch.setitem(study.QUICK, "mmim", {"hidden_size": 0})
+    monkeypatch.setattr(command, "finish", lambda *_: None)  # the report is drawn below
     result = run("table2", "--quick", "--seeds", 1, "--jobs", 1, "--runs", tmp_path / "runs")
     assert "mmin on iemocap: left out, the data is not here: no such folder" in result.output
     assert "misa on synthetic_msa/tiny, 40-60 % missing, tested at 40-60 %:" in result.output
@@ -88,5 +89,6 @@ def test_selection_as_published_is_marked(tmp_path, monkeypatch):
     result = run(*arguments, "--select", "paper")
     assert result.exit_code == 0, result.output
     assert "epochs chosen as the published scripts do" in result.output
+    assert (tmp_path / "runs" / "report" / "report.html").is_file()
     files = list((tmp_path / "runs").glob("*/experiment.json"))
     assert {json.loads(f.read_text())["select"] for f in files} == {"paper"} and len(files) == 3

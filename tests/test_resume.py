@@ -1,5 +1,6 @@
 """Runs cut off and gone on with: the same numbers to the last digit, for every model."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -37,12 +38,13 @@ class Killed(BaseException):
 
 
 class SayWhenBegun(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        if self.model.optimizer is not None and not self.said:
-            print("begun", flush=True)
-            self.said = True
+    def __init__(self, begun):
+        super().__init__()
+        self.begun = begun
 
-    said = False
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer is not None:
+            self.begun.set()
 
 
 class KillIn(keras.callbacks.Callback):
@@ -204,23 +206,21 @@ def test_a_second_process_is_kept_out_until_the_first_is_dead(tmp_path):
         pass
 
 
-RUN = """
-import pathlib, sys
-from keras_m3s import data, evaluation, training
-from keras_m3s.runs import RunDirectory
-from tests.small import fitting, small
-from tests.test_resume import SayWhenBegun
-training.SAVE_EVERY = 0.2
-model, data_dir, run = sys.argv[1:]
-splits = fitting(data.load("synthetic_msa", data_dir=data_dir, config="tiny"), model)
-evaluation.run_experiment(small(model, epochs=16), RunDirectory(pathlib.Path(run)), splits, [SayWhenBegun()])
-"""
+def run_here(model, data_dir, path, begun):
+    """What the processes do that are killed."""
+    training.SAVE_EVERY = 0.2
+    splits = fitting(data.load("synthetic_msa", data_dir=data_dir, config="tiny"), model)
+    said = SayWhenBegun(begun)
+    evaluation.run_experiment(small(model, epochs=16), RunDirectory(path), splits, [said])
 
 
 @pytest.mark.once
 @pytest.mark.slow
 def test_killed_at_random_points(splits, data_dir, tmp_path):
-    """As often as `KERAS_M3S_KILLS` says, with SIGKILL, each time in another process."""
+    """As often as `KERAS_M3S_KILLS` says, with SIGKILL, each time in another process.
+
+    They come from one that has imported this file and done nothing, for importing takes longest.
+    """
     kills, rng = int(os.environ.get("KERAS_M3S_KILLS", "2")), random.Random(0)
     model = os.environ.get("KERAS_M3S_KILLED_MODEL", "mmim")
     e = small(model, epochs=16)
@@ -231,25 +231,33 @@ def test_killed_at_random_points(splits, data_dir, tmp_path):
         assert run.read_json("metrics.json") == expected
         assert run.read_history() == whole.read_history()
 
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tensorflow", "tests.test_resume"])
+
     def start():
-        command = [sys.executable, "-c", RUN, model, data_dir, cut.path]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        begun = context.Event()
+        process = context.Process(target=run_here, args=(model, data_dir, cut.path, begun))
+        process.start()
+        return process, begun
 
     points = []
     while len(points) < kills:
-        process = start()
-        if process.stdout.readline() == "begun\n":
+        process, begun = start()
+        while not begun.wait(0.05) and process.is_alive():
+            pass
+        if begun.is_set():
             time.sleep(rng.uniform(0.0, 1.5))
             process.kill()
-            process.wait()
+            process.join()
             points.append(next((done for done, _ in cut.checkpoints), 0))
         else:  # the kill before came after the last epoch: only the metrics were left to do
-            assert process.wait() == 0 and points[-1] == e.epochs and cut.complete
+            process.join()
+            assert process.exitcode == 0 and points[-1] == e.epochs and cut.complete
         if cut.complete:  # it was faster: the rest of the kills falls on a new run
             check(cut)
             cut = RunDirectory(tmp_path / f"cut-{len(points)}")
-    process = start()
-    process.communicate()
-    assert process.returncode == 0
+    process, _ = start()
+    process.join()
+    assert process.exitcode == 0
     check(cut)
     print(f"{kills} kills with SIGKILL, after epochs {points}")

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 from keras import ops
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope  # has no public name
 
 from keras_m3s.recurrent.loops import longest_of, on_cpu, recurrence_of
 
@@ -122,7 +123,12 @@ class Recurrent(keras.layers.Layer):
             lengths = ops.convert_to_tensor(lengths, dtype="int32")
             _check_shapes(inputs.shape, lengths.shape)
             lengths = ops.clip(lengths, 0, ops.shape(inputs)[1])
-        if keras.backend.backend() == "torch":
+        if in_symbolic_scope():
+            # Keras builds a model before its first step and wants shapes alone. PyTorch finds them
+            # step by step, in Python; TensorFlow would trace loops that nobody runs.
+            shape = (*ops.shape(inputs)[:2], self.units)
+            sequences = [ops.zeros(shape, self.compute_dtype) for _ in self._directions]
+        elif keras.backend.backend() == "torch":
             sequences = self._by_torch(inputs, lengths)
         else:
             sequences = self._by_loop(inputs, lengths)

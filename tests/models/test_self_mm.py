@@ -17,6 +17,9 @@ POST = {"fusion": 12, "text": 8, "audio": 4, "vision": 5}
 WIDTHS = {"audio": 3, "vision": 4, "text": 5}
 ROWS = 7
 
+# As in tests/test_contract.py, which traces a step of M3S there.
+EAGERLY = keras.backend.backend() == "tensorflow"
+
 
 def small(train_size: int = ROWS, **kwargs: Any) -> SelfMM:
     """A small Self-MM without dropout."""
@@ -414,7 +417,7 @@ def test_in_m3s_only_query_rows_are_remembered() -> None:
     x, y = batch_of(6), labels_of(6)
     model = small(6)
     meta = M3S(model, MissingModality((0.4, 0.6), seed=0), inner_learning_rate=1e-2)
-    meta.compile(keras.optimizers.Adam(1e-3))
+    meta.compile(keras.optimizers.Adam(1e-3), run_eagerly=EAGERLY)
     meta.fit(x, y, batch_size=6, epochs=2, shuffle=False, verbose=0)
     assert numpy(model.unimodal_labels.visits).tolist() == [0, 2] * 3
     assert all(np.isfinite(numpy(v)).all() for v in model.variables)
