@@ -127,11 +127,14 @@ def test_all_seeds_at_once_where_a_process_finds_that_it_pays(monkeypatch, place
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["local", "ray", "dask"])
 def test_two_workers(place, executor):
-    """Other processes do the runs, and their numbers are those of this one."""
+    """Other processes do the runs, and their numbers are those of this one; one fails there."""
     if executor != "local":
         pytest.importorskip({"ray": "ray", "dask": "distributed"}[executor])
     here = Place(f"{place.runs}-here", place.data_dir, None, place.backend)
-    runs = [planned(), Planned(small("mmin", epochs=1))]
+    runs = [planned(), planned(seed=1)]
+    taken = place.run(runs[1])
+    taken.start(planned(seed=2).experiment)
+    taken.write_json("metrics.json", {})
     try:
         outcomes = execute(runs, place, executor, jobs=2)
     finally:
@@ -140,6 +143,7 @@ def test_two_workers(place, executor):
 
             ray.shutdown()
     assert [o.status for o in outcomes] == [DONE, FAILED]
+    assert outcomes[1].message.startswith("ChangedExperimentError: ")
     execute(runs[:1], here, jobs=1)
     # Sums of another number of threads may end in other digits.
     theirs, ours = (at.run(runs[0]).read_json("metrics.json") for at in (place, here))

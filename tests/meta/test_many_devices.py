@@ -36,9 +36,9 @@ def results(meta, *data, **arguments):
     history = meta.fit(*data, epochs=2, verbose=0, shuffle=False, **arguments).history
     return [np.array(values) for values in history.values()] + meta.get_weights()
 
-def assert_alike(one, four):
-    assert len(one) == len(four) and not np.allclose(one[0][0], one[0][1])
-    for a, b in zip(one, four, strict=True):
+def assert_alike(one, several):
+    assert len(one) == len(several) and not np.allclose(one[0][0], one[0][1])
+    for a, b in zip(one, several, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 """
 
@@ -48,17 +48,17 @@ devices = keras.distribution.list_devices()
 assert len(devices) == 4
 with keras.distribution.DataParallel(devices=devices).scope():
     model = build()
-    four = results(model, x, y, batch_size=16, validation_data=(x, y))
+    several = results(model, x, y, batch_size=16, validation_data=(x, y))
 assert len(model.trainable_variables[0].value.sharding.device_set) == 4
-assert_alike(one, four)
+assert_alike(one, several)
 print("ok")
 """
 
 MIRRORED = """
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
-strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(4)])
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
 one = results(build(), batches)
 with strategy.scope():
@@ -71,7 +71,7 @@ def step():
     return strategy.run(lambda: meta.draw(few)["draws"])
 drawn = strategy.experimental_local_results(step())
 assert all(a.shape == (4, 3, 2) for a in drawn)
-assert len(np.unique(np.concatenate(drawn))) == 4 * 4 * 3 * 2, "replicas drew the same holes"
+assert len(np.unique(np.concatenate(drawn))) == 2 * 4 * 3 * 2, "replicas drew the same holes"
 print("ok")
 """
 
