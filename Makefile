@@ -18,10 +18,8 @@ FULL = $(VENV)/full.installed
 PROJECT = pyproject.toml setup.py
 
 # Two test processes on two cores: one thread each, or they wait for one another. And tests compile
-# far longer than they compute: XLA is not to optimise, nor to fuse by way of MLIR; and what they
-# make is small and scattered, so that large pages of memory save a tenth (on Linux).
+# far longer than they compute: XLA is not to optimise, nor to fuse by way of MLIR.
 FOR_TESTS = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
 	XLA_FLAGS="--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 \
 	--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false $(XLA_FLAGS)"
 export TF_CPP_MIN_LOG_LEVEL ?= 2
