@@ -47,7 +47,7 @@ def wrapped(name, site="raw", seed=0, eagerly=EAGERLY, **arguments):
     keras.utils.set_random_seed(seed)
     missing = m3s.MissingModality((0.3, 0.7), "time" if site == "raw" else "feature", seed=seed)
     outer = m3s.M3S(SMALL[name](**arguments), missing, 2, 1e-3, site=site)
-    outer.compile(keras.optimizers.Adam(1e-3), run_eagerly=eagerly)
+    outer.compile(keras.optimizers.SGD(1e-3, momentum=0.9), run_eagerly=eagerly)
     return outer
 
 

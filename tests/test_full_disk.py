@@ -135,7 +135,7 @@ def data_set_of(tmp_path, prepared, misa):
 
 
 def run_of(tmp_path, prepared, misa):
-    e = small("misa", "orig", epochs=2)
+    e = small("self_mm", "orig", epochs=2)
     return tmp_path / "runs", lambda out: evaluation.run_experiment(e, RunDirectory(out / "run"), prepared[1])  # fmt: skip
 
 
@@ -196,7 +196,7 @@ def test_the_command_says_it_in_one_line(tmp_path, prepared):
 def test_a_checkpoint_without_room_leaves_the_one_before(tmp_path, prepared, monkeypatch):
     """The disk fills up in the third epoch; with room again the run ends as if nothing had been."""
     monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
-    e, splits = small("misa", "orig", epochs=3), prepared[1]
+    e, splits = small("self_mm", "orig", epochs=3), prepared[1]
     expected = evaluation.run_experiment(e, RunDirectory(tmp_path / "whole"), splits)
     run, save = RunDirectory(tmp_path / "cut"), training.Keeper._save
 

@@ -176,6 +176,9 @@ def test_streaming_rejects_sizes_that_differ():
 
 
 # A Keras metric, the function it streams, and what makes examples for it.
+# Each way to cut the rows has shapes of its own, which JAX and TensorFlow compile one by one.
+EXAMPLES = 12 if keras.backend.backend() == "torch" else 4
+
 STREAMED = {
     "corr": (metrics.PearsonCorrelation, metrics.corr, scores),
     "acc7": (metrics.SevenClassAccuracy, metrics.acc7, scores),
@@ -206,7 +209,7 @@ def stream(metric, *arrays, cuts=()):
 
 @pytest.mark.parametrize("name", STREAMED)
 @given(seed=st.integers(0, 2**32 - 1), cuts=st.sets(st.sampled_from([1, 2, 12, 22]), max_size=4))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_streaming_equals_the_function(name, seed, cuts):
     make, function, examples = STREAMED[name]
     metric = make()

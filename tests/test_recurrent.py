@@ -122,7 +122,9 @@ def built(name, bidirectional, **kwargs):
     return layer
 
 
+ALONE = pytest.param(False, marks=pytest.mark.once)
 cases = pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "both-ways"])
+both_ways = pytest.mark.parametrize("bidirectional", [ALONE, True], ids=["one-way", "both-ways"])
 kinds = pytest.mark.parametrize("name", ["lstm", "gru"])
 
 
@@ -160,7 +162,7 @@ def test_equals_torch(name, bidirectional, lengths):
 
 
 @kinds
-@cases
+@both_ways
 def test_weights_are_those_of_keras_layers(name, bidirectional):
     options = {"recurrent_bias": False} if name == "lstm" else {}
     layer = built(name, bidirectional, **options)
@@ -175,7 +177,7 @@ def test_weights_are_those_of_keras_layers(name, bidirectional):
 
 
 @kinds
-@cases
+@both_ways
 def test_padding_changes_no_number(name, bidirectional):
     layer = built(name, bidirectional)
     x = data(BATCH, STEPS, FEATURES)
@@ -193,7 +195,7 @@ def test_padding_changes_no_number(name, bidirectional):
 
 
 @kinds
-@cases
+@both_ways
 def test_no_steps_give_zeros(name, bidirectional):
     layer = built(name, bidirectional)
     x = data(3, STEPS, FEATURES)
@@ -229,7 +231,9 @@ def squared_gradients(layer, lengths, with_inputs):
 
 
 @kinds
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+@pytest.mark.parametrize(
+    "lengths", [pytest.param(None, marks=pytest.mark.once), LENGTHS], ids=["full", "ragged"]
+)
 def test_second_order_equals_torch(name, lengths):
     """Both ways, which is one way twice."""
     layer = built(name, True)
@@ -268,12 +272,11 @@ def test_gradient_of_length_zero_is_zero():
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX compiles in the tests against torch")
-@kinds
-def test_compiled_equals_eager(name):
+def test_compiled_equals_eager():
     """First order both ways; second order one way, of which the other has nothing new."""
     import tensorflow as tf
 
-    both, one = built(name, True), built(name, False)
+    both, one = built("lstm", True), built("lstm", False)
     x = data(BATCH, STEPS, FEATURES)
     lengths = ops.convert_to_tensor(LENGTHS)
 
@@ -297,8 +300,7 @@ def test_compiled_equals_eager(name):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow leaves shapes open")
-@kinds
-@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize(("name", "xla"), [("lstm", False), ("gru", True)])
 def test_unknown_batch_and_steps(name, xla):
     import tensorflow as tf
 
@@ -342,8 +344,7 @@ def test_replicas_by_vmap(name):
             np.testing.assert_allclose(ours[i], theirs, rtol=1e-5, atol=1e-5)
 
 
-@kinds
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(("name", "dtype"), [("lstm", "bfloat16"), ("gru", "float16")])
 def test_half_precision(name, dtype):
     layer = built(name, True, dtype=f"mixed_{dtype}")
     plain = built(name, True)
@@ -367,7 +368,7 @@ def test_half_precision(name, dtype):
 
 
 @kinds
-@cases
+@both_ways
 def test_shapes_are_known_without_a_step(name, bidirectional, monkeypatch):
     layer = built(name, bidirectional)
     inputs = {"inputs": keras.KerasTensor((None, 9, FEATURES)), "lengths": keras.KerasTensor((None,), "int32")}  # fmt: skip
@@ -380,7 +381,7 @@ def test_shapes_are_known_without_a_step(name, bidirectional, monkeypatch):
         layer(data(BATCH, 9, FEATURES), lengths=LENGTHS)
 
 
-@kinds
+@pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=pytest.mark.once)])
 def test_in_a_saved_model_that_was_fitted(name, tmp_path):
     inputs = {
         "x": keras.Input((None, FEATURES), name="x"),

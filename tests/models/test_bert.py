@@ -71,7 +71,8 @@ def state_dict(bert, prefix):
     return {**state, f"{prefix}embeddings.position_ids": np.arange(16)[None]}
 
 
-@pytest.mark.parametrize("prefix", ["text_model.model", pytest.param("", marks=pytest.mark.once)])
+@pytest.mark.once
+@pytest.mark.parametrize("prefix", ["text_model.model", ""])
 def test_states_are_those_of_huggingface(bert_in_torch, prefix):
     torch = pytest.importorskip("torch")
     reader, text_bert = Reader(backbone(), prefix), tokens()
@@ -85,6 +86,7 @@ def test_states_are_those_of_huggingface(bert_in_torch, prefix):
     assert float(np.abs(actual).max()) > 1
 
 
+@pytest.mark.once
 def test_every_weight_is_named_once_and_the_pooler_with_them(bert_in_torch):
     bert = backbone()
     weights = list(bert_weights("", bert))

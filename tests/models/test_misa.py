@@ -136,10 +136,8 @@ def test_other_configurations_match_pytorch(options: dict[str, Any]) -> None:
     assert_gradients(model, x, y, grads)
 
 
-@pytest.mark.parametrize(
-    "prefix",
-    ["bertmodel.", pytest.param("module.Model.bertmodel.model.", marks=pytest.mark.once)],
-)
+@pytest.mark.once
+@pytest.mark.parametrize("prefix", ["bertmodel.", "module.Model.bertmodel.model."])
 def test_tokens_go_through_a_bert(prefix: str, tmp_path: Any) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -196,6 +194,7 @@ def test_length_zero_ignores_what_lies_there() -> None:
     np.testing.assert_array_equal(predicted(model, x), predicted(model, other))
 
 
+@pytest.mark.once
 def test_fit_learns_with_the_default_loss() -> None:
     x, y = batch_of(8), labels(8)
     model = small()
@@ -209,6 +208,7 @@ def test_fit_learns_with_the_default_loss() -> None:
     np.testing.assert_allclose(evaluated, expected, rtol=1e-4)
 
 
+@pytest.mark.once
 def test_classes_are_learned_from_logits() -> None:
     x = batch_of(4)
     model = small(outputs=3, rnn="gru", similarity="adversarial", dropout=0.5)

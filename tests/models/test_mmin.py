@@ -291,6 +291,7 @@ def test_fuse_in_training_needs_the_teacher():
 # Two stages
 
 
+@pytest.mark.once
 def test_two_stages_by_fit():
     x, y = batch()
     teacher = UttFusion(**TINY_TEACHER)

@@ -350,7 +350,7 @@ def test_empty_class_and_batch_of_one(y: float) -> None:
     """One row: the other class has no centre. Its labels stay, and nothing is NaN."""
     model, truth = small(1), np.full(1, y, "float32")
     x = batch_of(1)
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=EAGERLY)
     for _ in range(3):
         loss = model.train_on_batch(x, truth)
         assert np.isfinite(loss)
@@ -383,7 +383,7 @@ def test_row_twice_in_a_batch_keeps_one_of_them() -> None:
 def test_fit_save_load(tmp_path: Any) -> None:
     x, y = batch_of(6), labels_of(6)
     model = small(6, post_text_dropout=0.2)
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.Adam(1e-2), run_eagerly=EAGERLY)
     history = model.fit(x, y, batch_size=3, epochs=3, verbose=0).history["loss"]
     assert np.isfinite(history).all()
     assert numpy(model.unimodal_labels.visits).tolist() == [3] * 6
