@@ -73,7 +73,7 @@ def test_fit_alone_with_its_published_optimizer_and_loss(name):
     before = [np.array(ops.convert_to_numpy(v)) for v in model.trainable_variables]
     # Self-MM steps once in four batches.
     history = model.fit(x, y, batch_size=1, epochs=2, validation_data=(x, y),
-                        callbacks=model.training_callbacks(), verbose=0).history  # fmt: skip
+                        callbacks=model.training_callbacks((x, y)), verbose=0).history  # fmt: skip
     assert all(np.isfinite(v).all() for v in history.values())
     assert model.monitor in history
     assert any((a != b).any() for a, b in zip(before, map(ops.convert_to_numpy, model.trainable_variables), strict=True))  # fmt: skip
@@ -149,6 +149,9 @@ def test_batch_of_one(name):
     assert all(np.isfinite(v).all() for v in values(outer))
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="TensorFlow is strict where JAX promotes"
+)
 def test_mixed_bfloat16(name):
     """The model's own step: inner steps in half precision are M3S's matter, whatever the model."""
     x, y = batch(name)
@@ -183,9 +186,8 @@ def test_what_is_missing_is_not_read(name):
     holed = m3s.MissingModality(1.0)({**x, "draws": m3s.missing.fixed_draws(ROWS, seed=0)})
     model = SMALL[name]()
     parity.built(model, x)
-    holed, full = (
-        parity.run(lambda m, x: m.encode(x, training=False), model, i) for i in (holed, x)
-    )
+    encode = parity.whole(lambda m, x: m.encode(x, training=False), model)
+    holed, full = encode(holed), encode(x)
     for modality in SIZES:
         assert np.ptp(holed[modality], axis=0).max() < 1e-6
         assert np.ptp(full[modality], axis=0).max() > 1e-3

@@ -175,7 +175,9 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_sigterm_reaches_the_workers(place):
     def planned_long(seed):
-        return RunDirectory(place.run(Planned(small("self_mm", "orig", epochs=2000, seed=seed))).path)
+        return RunDirectory(
+            place.run(Planned(small("self_mm", "orig", epochs=2000, seed=seed))).path
+        )
 
     arguments = [place.runs, place.data_dir, place.backend]
     main = subprocess.Popen(

@@ -32,20 +32,34 @@ def built(model: Any, x: Mapping[str, np.ndarray]) -> Any:
     return model
 
 
-def run(function: Callable[..., Any], model: Any, *args: Any) -> Any:
-    """`function(model, *args)` as numpy; JAX compiles it whole, not operation by operation."""
+def whole(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    """`function(model, ...)` as numpy; JAX compiles it whole, not operation by operation."""
+
+    def called(*args: Any) -> Any:
+        return function(model, *args)
+
     if keras.backend.backend() == "jax":
         import jax
 
+        @jax.jit
         def pure(values: list[Any], arguments: Any) -> Any:
             mapping = list(zip(model.variables, values, strict=True))
             with keras.StatelessScope(state_mapping=mapping):
                 return function(model, *arguments)
 
-        result = jax.jit(pure)([v.value for v in model.variables], args)
-    else:
-        result = function(model, *args)
-    return keras.tree.map_structure(lambda t: np.asarray(keras.ops.convert_to_numpy(t)), result)
+        def called(*args: Any) -> Any:
+            return pure([v.value for v in model.variables], args)
+
+    def as_numpy(*args: Any) -> Any:
+        to_numpy = keras.ops.convert_to_numpy
+        return keras.tree.map_structure(lambda t: np.asarray(to_numpy(t)), called(*args))
+
+    return as_numpy
+
+
+def run(function: Callable[..., Any], model: Any, *args: Any) -> Any:
+    """`whole(function, model)(*args)`."""
+    return whole(function, model)(*args)
 
 
 def total_loss(model: Any, x: Any, y: Any, variables: list[Any], values: list[Any]) -> Any:

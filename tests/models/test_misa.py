@@ -174,6 +174,7 @@ def test_tokens_go_through_a_bert(prefix: str, tmp_path: Any) -> None:
     np.testing.assert_allclose(predicted(loaded, x), predicted(model, x), rtol=1e-6)
 
 
+@pytest.mark.once
 def test_without_lengths_all_steps_count() -> None:
     x = batch_of(3)
     features = {m: x[m] for m in WIDTHS}
@@ -184,6 +185,7 @@ def test_without_lengths_all_steps_count() -> None:
     assert np.abs(predicted(model, x) - expected).max() > 1e-4  # the true lengths do count
 
 
+@pytest.mark.once
 def test_length_zero_ignores_what_lies_there() -> None:
     x = batch_of(2)
     x["text_length"][0] = x["audio_length"][0] = 0
@@ -223,6 +225,7 @@ def test_classes_are_learned_from_logits() -> None:
     )
 
 
+@pytest.mark.once
 def test_save_and_load(tmp_path: Any) -> None:
     x = batch_of(3)
     model = built(small(rnn="gru", similarity="adversarial", activation="tanh"), x)

@@ -13,6 +13,7 @@ from keras_m3s.models.contrast_stage import ContrastStage
 from keras_m3s.models.mmim import MMIM, PAIRS
 from keras_m3s.models.mutual_information import Moments, XavierNormal, class_moments, entropy, pool
 
+EAGERLY = keras.backend.backend() == "tensorflow"
 STEPS, WIDTHS = 5, {"audio": 3, "vision": 4, "text": 6}
 SMALL = {
     "hidden_size": 6,
@@ -268,7 +269,8 @@ def test_stage_0_alone_moves_mi(wrapped: bool, own_optimizer: bool) -> None:
     """The model is built in `fit`; stage 1 follows in the same epoch and leaves `mi_*` alone."""
     base, x, y = MMIM(**SMALL), batch_of(16), labels(16)
     model = WithMissing(base, MissingModality(seed=0)) if wrapped else base
-    model.compile(keras.optimizers.Adam(1e-3) if own_optimizer else base.published_optimizer())
+    optimizer = keras.optimizers.Adam(1e-3) if own_optimizer else base.published_optimizer()
+    model.compile(optimizer, run_eagerly=EAGERLY)
     seen: dict[str, Any] = {}
 
     class AfterStage0(keras.callbacks.Callback):

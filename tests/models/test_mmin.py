@@ -221,6 +221,7 @@ def removed_by(model, x):
     return model.teacher(model.encoders.select(x), training=False)
 
 
+@pytest.mark.once
 def test_complete_input_leaves_the_teacher_nothing():
     model = MMIN(**CALM)
     x, _ = batch()
@@ -258,7 +259,7 @@ def test_holes_and_missing_index_together():
         close(encoded["complement"][m], ops.convert_to_numpy(expected[m]))
 
 
-@pytest.mark.parametrize("site", ["raw", "encoded"])
+@pytest.mark.parametrize("site", ["raw", pytest.param("encoded", marks=pytest.mark.once)])
 def test_teacher_sees_what_the_holes_took(site):
     model = MMIN(**CALM)
     missing = MissingModality((0.5, 0.5), axis="time" if site == "raw" else "feature")
@@ -364,6 +365,7 @@ def test_schedule_goes_on_after_a_resumed_run():
 # Padding and lengths
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("pooling", ["max", "last"])
 def test_masked_padding_never_matters(pooling):
     model = MMIN(**TINY, audio_pooling=pooling, vision_pooling=pooling, mask_padding=True)
@@ -478,6 +480,7 @@ def test_batch_norm_and_the_names_it_shifts():
     close(layer(x), out(reference(torch.from_numpy(x))).detach().numpy())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_names_of_a_checkpoint_without_dropout(batch_norm):
     x, _ = batch()
@@ -551,6 +554,7 @@ def test_task_weight():
 # What Keras asks of a model
 
 
+@pytest.mark.once
 def test_save_and_load(tmp_path):
     x, y = batch()
     teacher = UttFusion(**TINY_TEACHER)

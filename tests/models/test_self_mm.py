@@ -320,6 +320,7 @@ def test_label_rule(exclude_zero: bool, bound: float) -> None:
     assert np.abs(made_labels(model)).max() <= bound
 
 
+@pytest.mark.once
 def test_settings_of_exclude_zero_differ() -> None:
     results = []
     for exclude_zero in (True, False):
@@ -423,6 +424,7 @@ def test_in_m3s_only_query_rows_are_remembered() -> None:
     assert all(np.isfinite(numpy(v)).all() for v in model.variables)
 
 
+@pytest.mark.once
 def test_padded_tokens_change_nothing() -> None:
     x, model = batch_of(), small(bert=bert(max_sequence_length=64))
     ids = np.random.default_rng(0).integers(1, 40, (ROWS, 6))
@@ -439,6 +441,7 @@ def test_padded_tokens_change_nothing() -> None:
     assert np.abs(shorter - expected).max() > 1e-6
 
 
+@pytest.mark.once
 def test_aligned_sequences_end_with_the_text() -> None:
     x = batch_of()
     model = small(aligned=True)
