@@ -8,6 +8,7 @@ import pytest
 
 from keras_m3s import data, prediction
 from keras_m3s import export as exporting
+from keras_m3s.runs import RunDirectory
 from tests import untrained_runs
 
 BACKEND = keras.backend.backend()
@@ -79,9 +80,10 @@ def test_what_disagrees_is_not_kept(made, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_backend_must_fit(made, tmp_path):
+def test_the_backend_must_fit(tmp_path):
+    run = RunDirectory(tmp_path / "run")
     for form in set(exporting.FORMATS) - {FORM}:
         with pytest.raises(ValueError, match="must be made on the Keras backend.*Received:"):
-            exporting.export(made("mmin"), form, tmp_path / "model")
+            exporting.export(run, form, tmp_path / "model")
     with pytest.raises(ValueError, match="`form` must be one of"):
-        exporting.export(made("mmin"), "tflite")
+        exporting.export(run, "tflite")

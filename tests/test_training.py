@@ -103,6 +103,7 @@ def test_retest_at_another_rate(splits, tmp_path):
         evaluation.retest(empty, splits["test"])
 
 
+@pytest.mark.once
 def test_the_same_seed_gives_the_same_numbers():
     """On one machine and backend, to the last digit; another seed gives others."""
 

@@ -63,7 +63,7 @@ def stops_early(seed):
 
 
 @on_jax
-@pytest.mark.parametrize("kind", ["plain", "spl-trn", "m3s"])
+@pytest.mark.parametrize("kind", ["plain", "m3s"])
 def test_the_numbers_are_those_of_single_runs(kind):
     """Weights, orders, draws, dropout, batch statistics and patience of their own."""
     settings = {"batch_size": 8, "epochs": 4, "validation_data": VALID}

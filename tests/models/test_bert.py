@@ -95,6 +95,7 @@ def test_every_weight_is_named_once_and_the_pooler_with_them(bert_in_torch):
     assert len(weights) == len(bert.weights)
 
 
+@pytest.mark.once
 def test_two_models_in_one_process_keep_their_own_variables():
     first, second = backbone(), backbone()
     ours = {id(v) for v in second.weights}

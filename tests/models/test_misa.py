@@ -238,6 +238,7 @@ def test_save_and_load(tmp_path: Any) -> None:
     np.testing.assert_allclose(predicted(loaded, x), predicted(model, x), rtol=1e-6)
 
 
+@pytest.mark.once
 def test_initial_weights_are_the_published_ones() -> None:
     hidden, inner = 128, 64
     model = built(MISA(transformer_size=inner), batch_of(2))

@@ -13,7 +13,6 @@ from keras_m3s.models.contrast_stage import ContrastStage
 from keras_m3s.models.mmim import MMIM, PAIRS
 from keras_m3s.models.mutual_information import Moments, XavierNormal, class_moments, entropy, pool
 
-EAGERLY = keras.backend.backend() == "tensorflow"
 STEPS, WIDTHS = 5, {"audio": 3, "vision": 4, "text": 6}
 SMALL = {
     "hidden_size": 6,
@@ -223,16 +222,8 @@ def test_pooled_entropy_is_that_of_all_rows() -> None:
     np.testing.assert_allclose(numpy(entropy(pool(stacked))), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "one row",
-        "no negatives",
-        pytest.param("zero label", marks=pytest.mark.once),
-        pytest.param("few rows", marks=pytest.mark.once),
-        "constant",
-    ],
-)
+@pytest.mark.once
+@pytest.mark.parametrize("case", ["one row", "no negatives", "zero label", "few rows", "constant"])
 def test_degenerate_batches_have_finite_gradients(case: str) -> None:
     rows = 1 if case == "one row" else 3 if case == "few rows" else 8
     model, x, y = small(rows, mi_gradients=True)
@@ -261,16 +252,14 @@ def test_entropy_counts_from_the_third_batch_and_forgets() -> None:
     assert all(not numpy(v).any() for v in model.memories)
 
 
-@pytest.mark.parametrize(
-    ("wrapped", "own_optimizer"),
-    [pytest.param(False, False, marks=pytest.mark.once), (True, True)],
-)
+@pytest.mark.once
+@pytest.mark.parametrize(("wrapped", "own_optimizer"), [(False, False), (True, True)])
 def test_stage_0_alone_moves_mi(wrapped: bool, own_optimizer: bool) -> None:
     """The model is built in `fit`; stage 1 follows in the same epoch and leaves `mi_*` alone."""
     base, x, y = MMIM(**SMALL), batch_of(16), labels(16)
     model = WithMissing(base, MissingModality(seed=0)) if wrapped else base
     optimizer = keras.optimizers.Adam(1e-3) if own_optimizer else base.published_optimizer()
-    model.compile(optimizer, run_eagerly=EAGERLY)
+    model.compile(optimizer)
     seen: dict[str, Any] = {}
 
     class AfterStage0(keras.callbacks.Callback):

@@ -231,6 +231,7 @@ def test_complete_input_leaves_the_teacher_nothing():
         close(encoded["complement"][m], ops.convert_to_numpy(nothing[m]))
 
 
+@pytest.mark.once
 def test_whole_modalities_as_holes_are_the_published_protocol():
     model = MMIN(**CALM)
     x, _ = batch()
@@ -385,6 +386,7 @@ def test_masked_padding_never_matters(pooling):
         close(short, whole[:1])
 
 
+@pytest.mark.once
 def test_padding_counts_as_published():
     model = MMIN(**TINY, audio_pooling="last")
     x, _ = batch()
@@ -402,6 +404,7 @@ def test_masking_needs_lengths():
         MMIN(**TINY)(x)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_text_shorter_than_a_filter(steps):
     layer = TextCNN(3, channels=2, heights=(2, 4), dropout=0.0)
@@ -579,6 +582,7 @@ def test_save_and_load(tmp_path):
     assert not again.teacher.trainable_variables
 
 
+@pytest.mark.once
 def test_save_and_load_a_shared_cascade(tmp_path):
     x, _ = batch()
     model = MMIN(**TINY, share_weight=True)
