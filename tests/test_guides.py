@@ -1,7 +1,7 @@
 """The code in the guides runs: Python blocks in one namespace, commands in one folder.
 
-Blocks with a title are for one backend, or one place: each title has processes of its own, which
-run the blocks without one too.
+Blocks with a title are for one backend, or one place. They run, with those without one, in processes
+that have several devices: here those of two hosts, the others in `meta/test_many_devices.py`.
 """
 
 import ast
@@ -75,82 +75,46 @@ def test_the_code_runs(name, folder, request):
     run_all(GUIDES / f"{name}.md")
 
 
-FLAGS = os.environ.get("XLA_FLAGS", "")
-FOUR = f"{FLAGS} --xla_force_host_platform_device_count=4"
-TWO = f"{FLAGS} --xla_force_host_platform_device_count=2"
-FOUR_OF_TENSORFLOW = """
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+TWO = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+ON_EACH_HOST = f"""
+import sys
+sys.modules["tensorflow"] = None  # Keras imports it where it can; JAX needs no second framework
+from tests.test_guides import *
+losses = run_all(pathlib.Path({str(GUIDES / "many-devices.md")!r}), "JAX, on each host")["losses"]
+names = losses.__globals__
+names["keras"].distribution.set_distribution(None)
+print(losses(names["x"], names["y"], batch_size=64, shuffle=False))
 """
 
 
-# Keras imports it where it can, and JAX needs no second framework.
-WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None"
-
-
-def start(title, before="", after="", **environment):
-    """A process of its own that runs the blocks of `many-devices` which are for there."""
-    guide = GUIDES / "many-devices.md"
-    run = f"names = run_all(pathlib.Path({str(guide)!r}), {title!r})"
-    return subprocess.Popen(
-        [sys.executable, "-c", "\n".join((before, "from tests.test_guides import *", run, after))],
-        cwd=GUIDES.parent.parent,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def last_line(process):
-    out, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors[-3000:]
-    return out.splitlines()[-1]
-
-
 @pytest.mark.slow
-def test_many_devices():
-    """Two hosts of two devices each have the losses of one device, and so has one host of four."""
+def test_many_hosts():
+    """Two hosts of two devices each have the losses of one device."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         cluster = {
             "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free.getsockname()[1]}",
             "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
         }
-    on_jax = {"KERAS_BACKEND": "jax", "XLA_FLAGS": TWO}
+    on_jax = os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": TWO} | cluster
     hosts = [
-        start(
-            "JAX, on each host",
-            WITHOUT_TENSORFLOW,
-            **on_jax,
-            **cluster,
-            KERAS_DISTRIBUTION_PROCESS_ID=str(host),
+        subprocess.Popen(
+            [sys.executable, "-c", ON_EACH_HOST],
+            cwd=GUIDES.parent.parent,
+            env=on_jax | {"KERAS_DISTRIBUTION_PROCESS_ID": str(host)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for host in (0, 1)
     ]
-    lines = [last_line(host) for host in hosts]
-    assert lines[0].startswith("4 devices, losses [") and lines[0] == lines[1]
-    alone = last_line(
-        start(
-            "JAX",
-            WITHOUT_TENSORFLOW + "\nimport jax; assert len(jax.devices()) == 4",
-            "print(names['one'])",
-            **on_jax | {"XLA_FLAGS": FOUR},
-        )
-    )
-    np.testing.assert_allclose(
-        ast.literal_eval(lines[0].split("losses ")[1]), ast.literal_eval(alone), rtol=1e-5
-    )
-    said = last_line(
-        start(
-            "TensorFlow",
-            FOUR_OF_TENSORFLOW,
-            "print(len(names['devices']))",
-            KERAS_BACKEND="tensorflow",
-        )
-    )
-    assert said == "4"
+    for host in hosts:
+        out, errors = host.communicate(timeout=600)
+        assert host.returncode == 0, errors[-3000:]
+        together, alone = out.splitlines()[-2:]
+        said, losses = together.split(", losses ")
+        assert said == "4 devices"
+        np.testing.assert_allclose(ast.literal_eval(losses), ast.literal_eval(alone), rtol=1e-5)
 
 
 def test_every_title_is_run():

@@ -223,7 +223,7 @@ def test_killed_at_random_points(splits, data_dir, tmp_path):
     They come from one that has imported this file and done nothing, for importing takes longest.
     """
     kills, rng = int(os.environ.get("KERAS_M3S_KILLS", "2")), random.Random(0)
-    model = os.environ.get("KERAS_M3S_KILLED_MODEL", "mmim")
+    model = os.environ.get("KERAS_M3S_KILLED_MODEL", "self_mm")
     e = small(model, epochs=8)
     whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
     expected = evaluation.run_experiment(e, whole, fitting(splits, model))

@@ -1,9 +1,11 @@
 """Training on several devices is that on one at the same global batch, to rounding.
 
-Each test has a process of its own: devices are made before a framework starts.
+Each test has a process of its own: devices are made before a framework starts. The guide's examples
+for several devices run there too.
 """
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ import keras
 import pytest
 
 BACKEND = keras.backend.backend()
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 SCRIPT = """
 import sys
@@ -51,13 +54,19 @@ with keras.distribution.DataParallel(devices=devices).scope():
     several = results(model, x, y, batch_size=16, validation_data=(x, y))
 assert len(model.trainable_variables[0].value.sharding.device_set) == 4
 assert_alike(one, several)
+
+from tests.test_guides import GUIDES, run_all
+assert len(run_all(GUIDES / "many-devices.md", "JAX")["devices"]) == 4
 print("ok")
 """
 
-MIRRORED = """
+TWO_OF_TENSORFLOW = """
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+"""
+
+MIRRORED = """
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
 one = results(build(), batches)
@@ -75,12 +84,19 @@ assert len(np.unique(np.concatenate(drawn))) == 2 * 4 * 3 * 2, "replicas drew th
 print("ok")
 """
 
+GUIDE = """
+from tests.test_guides import GUIDES, run_all
+assert len(run_all(GUIDES / "many-devices.md", "TensorFlow")["devices"]) == 2
+print("ok")
+"""
+
 
 def run(code, **environment):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT + code],
         capture_output=True,
         text=True,
+        cwd=ROOT,
         env=os.environ | {"KERAS_BACKEND": BACKEND} | environment,
     )
     assert done.returncode == 0 and done.stdout.endswith("ok\n"), done.stderr[-3000:]
@@ -99,4 +115,10 @@ def test_data_parallel():
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="a TensorFlow strategy")
 def test_mirrored_strategy():
     """The same losses and weights, of draws that are no two replicas'."""
-    run(MIRRORED)
+    run(TWO_OF_TENSORFLOW + MIRRORED)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a TensorFlow strategy")
+def test_mirrored_strategy_of_the_guide():
+    """By itself: TensorFlow takes a second strategy's sums for those of the first."""
+    run(TWO_OF_TENSORFLOW + GUIDE)
