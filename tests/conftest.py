@@ -40,7 +40,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `once` do not depend on the backend: one of the three runs carries them.
+    """Tests marked `once` need one backend only: one of the three runs carries them.
 
     What is slow goes first, so that at the end no process waits long for another.
     """
@@ -49,10 +49,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if keras.backend.backend() == ONCE_BACKEND or os.environ.get("KERAS_M3S_ALL_TESTS"):
         return
-    skip = pytest.mark.skip(reason=f"does not depend on the backend; runs with {ONCE_BACKEND}")
-    for item in items:
-        if item.get_closest_marker("once"):
-            item.add_marker(skip)
+    left_out = [item for item in items if item.get_closest_marker("once")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("once")]
 
 
 @pytest.fixture(scope="session")
