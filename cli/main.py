@@ -146,7 +146,7 @@ def evaluate(run: pathlib.Path, missing_rate: tuple[float, float] | None, **wher
 
 
 @main.command()
-@click.option("--epochs", type=click.IntRange(1), default=6)
+@click.option("--epochs", type=click.IntRange(1), default=4)
 @click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), default="runs/demo", help="Folder of run directories.")  # fmt: skip
 @click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), default="runs/data", help="Folder of prepared data sets.")  # fmt: skip
 def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
