@@ -175,10 +175,10 @@ def test_streaming_rejects_sizes_that_differ():
         metrics.PearsonCorrelation().update_state(np.zeros((2, 1)), np.zeros((2, 3)))
 
 
-# A Keras metric, the function it streams, and what makes examples for it.
 # Each way to cut the rows has shapes of its own, which JAX and TensorFlow compile one by one.
 EXAMPLES = 12 if keras.backend.backend() == "torch" else 4
 
+# A Keras metric, the function it streams, and what makes examples for it.
 STREAMED = {
     "corr": (metrics.PearsonCorrelation, metrics.corr, scores),
     "acc7": (metrics.SevenClassAccuracy, metrics.acc7, scores),
