@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from keras_m3s.cli import many_runs
 from keras_m3s.cli.errors import Group
 from keras_m3s.cli.export import export
 from keras_m3s.cli.features import features
 from keras_m3s.cli.inspect import inspect
-from keras_m3s.cli.options import data_options, load_splits, need_tensorboard
+from keras_m3s.cli.options import data_options, need_tensorboard
 from keras_m3s.cli.predict import predict
 from keras_m3s.cli.prepare import prepare
 from keras_m3s.cli.report import report
@@ -84,6 +85,7 @@ def train(
     Example:
       keras-m3s train --dataset cmu_mosi --manual-dir ~/data/mosi --model misa --seeds 3
     """
+    from keras_m3s import data
     from keras_m3s.experiment import Experiment
 
     if tensorboard:
@@ -97,16 +99,18 @@ def train(
         for method in methods
         for i in range(seeds)
     ]
-    splits = load_splits(dataset, config=config, manual_dir=manual_dir, data_dir=data_dir)
+    splits = data.load(dataset, data_dir, manual_dir, config)
     run_and_print(experiments, splits, runs_dir, tensorboard)
 
 
 def run_and_print(
     experiments: list[Any], splits: Any, runs_dir: pathlib.Path, tensorboard: bool = False
 ) -> None:
+    from keras_m3s import quiet
+
+    quiet.import_backend()
     from keras_m3s.cli.progress import Progress, for_tensorboard
     from keras_m3s.evaluation import run_experiment
-    from keras_m3s.report import text_table
     from keras_m3s.runs import RunDirectory
 
     results: dict[str, list[dict[str, float]]] = {}
@@ -117,8 +121,15 @@ def run_and_print(
         metrics = run_experiment(experiment, run, splits, callbacks)
         progress.close(run)
         results.setdefault(experiment.method, []).append(metrics)
-    low, high = experiments[0].test_missing_rate
-    click.echo(f"\n{experiments[0].model} on {experiments[0].dataset}, {low:.0%} to {high:.0%} of each modality missing in the test data:\n")  # fmt: skip
+    print_table(experiments[0], results)
+
+
+def print_table(experiment: Any, results: dict[str, list[dict[str, float]]]) -> None:
+    """Methods side by side: test metrics of runs that are like `experiment` otherwise."""
+    from keras_m3s.report import text_table
+
+    low, high = experiment.test_missing_rate
+    click.echo(f"\n{experiment.model} on {experiment.dataset}, {low:.0%} to {high:.0%} of each modality missing in the test data:\n")  # fmt: skip
     click.echo(text_table(results))
 
 
@@ -133,6 +144,9 @@ def evaluate(run: pathlib.Path, missing_rate: tuple[float, float] | None, **wher
     Example:
       keras-m3s evaluate runs/synthetic_msa-misa-m3s-seed0-0123456789 --missing-rate 0.6 0.8
     """
+    from keras_m3s import data, quiet
+
+    quiet.import_backend()
     from keras_m3s.evaluation import retest
     from keras_m3s.report import text_table
     from keras_m3s.runs import RunDirectory
@@ -141,7 +155,7 @@ def evaluate(run: pathlib.Path, missing_rate: tuple[float, float] | None, **wher
     experiment = directory.experiment()
     name, _, config = experiment.dataset.partition("/")
     where["config"] = where["config"] or config or None
-    metrics = retest(directory, load_splits(name, **where)["test"], missing_rate)
+    metrics = retest(directory, data.load(name, **where)["test"], missing_rate)
     click.echo(text_table({experiment.method: [metrics]}))
 
 
@@ -156,7 +170,9 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     Example:
       keras-m3s demo
     """
+    from keras_m3s import data, executors
     from keras_m3s.experiment import Experiment
+    from keras_m3s.study import Planned
 
     # Narrow, and at a higher rate than the paper's: done in a minute or two on two cores.
     settings: dict[str, Any] = {
@@ -166,8 +182,15 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
         "inner_learning_rate": 5e-4,
         "model_arguments": {"hidden_size": 32, "transformer_size": 128},
     }
-    experiments = [Experiment.of("synthetic_msa", "misa", method, **settings) for method in METHODS]
-    run_and_print(experiments, load_splits("synthetic_msa", data_dir=data_dir), runs_dir)
+    planned = {m: Planned(Experiment.of("synthetic_msa", "misa", m, **settings)) for m in METHODS}
+    data.prepare("synthetic_msa", data_dir)
+    place = executors.Place(str(runs_dir), str(data_dir), None, many_runs.backend(), follow=False)
+    jobs = executors.default_jobs(len(planned))
+    click.echo(f"MISA by {len(planned)} methods, {jobs} at once")
+    longest_first = [planned[method] for method in reversed(METHODS)]
+    many_runs.raise_undone(many_runs.make(longest_first, place, "local", jobs))
+    results = {m: [place.run(p).read_json("metrics.json")] for m, p in planned.items()}
+    print_table(planned["m3s"].experiment, results)
 
 
 main.add_command(predict)

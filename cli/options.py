@@ -1,4 +1,4 @@
-"""Options and loading that several commands share."""
+"""Options that several commands share, and what they need."""
 
 import pathlib
 from collections.abc import Callable
@@ -24,16 +24,6 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
-
-
-def load_splits(dataset: str, **where: Any) -> Any:
-    """All splits of a data set, in memory."""
-    from keras_m3s.cli.quiet import import_tensorflow
-
-    import_tensorflow()
-    from keras_m3s import data
-
-    return data.load(dataset, **where)
 
 
 def need_tensorboard() -> None:

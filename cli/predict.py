@@ -32,7 +32,10 @@ def predict(
     Example:
       keras-m3s predict runs/mine-misa-m3s-seed0-0123456789 clips.npz --output predictions.csv
     """
-    from keras_m3s import data, prediction
+    from keras_m3s import data, quiet
+
+    quiet.import_backend()
+    from keras_m3s import prediction
     from keras_m3s.runs import RunDirectory
 
     model = prediction.RunModel(RunDirectory(run))

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from keras_m3s.cli.options import data_options, load_splits
+from keras_m3s.cli.options import data_options
 
 
 @click.command()
@@ -24,19 +24,19 @@ def prepare(
       keras-m3s prepare --from my.pkl --name mine
       keras-m3s train --dataset mine
     """
+    from keras_m3s import data
+
     if (dataset is None) == (source is None) or (source is None) != (name is None):
         raise click.UsageError(
             "Give either DATASET, or --from FILE --name NAME for data of your own."
         )
     if source is not None and name is not None:
-        from keras_m3s import data
-
         if where.pop("config") or where.pop("manual_dir"):
             raise click.UsageError("Own data takes neither --config nor --manual-dir.")
         data.prepare_own(name, source, where["data_dir"])
         dataset, where = name, {"data_dir": where["data_dir"]}
     assert dataset is not None
-    for split_name, split in load_splits(dataset, **where).items():
+    for split_name, split in data.load(dataset, **where).items():
         shapes = ", ".join(
             f"{key} {'x'.join(map(str, array.shape[1:]))}"
             for key, array in split.features.items()

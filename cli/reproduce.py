@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from keras_m3s.cli import many_runs
 from keras_m3s.experiment import CONTROLS, METHODS, SELECTIONS
 from keras_m3s.study import NAMES
 
@@ -74,7 +75,7 @@ def reproduce(
         runs=str(runs_dir),
         data_dir=str(data_dir or runs_dir / "data") if not manual_dir else _text(data_dir),
         manual_dir=_text(manual_dir),
-        backend=os.environ.get("KERAS_BACKEND") or _configured_backend(),
+        backend=many_runs.backend(),
         replicas=replicas or 1,
     )
     if planned and replicas is None and not (quick or dry_run) and executor == "local":
@@ -89,17 +90,10 @@ def reproduce(
             "There must be data for at least one row. Pass --data-dir or --manual-dir with some, "
             "or neither for generated data."
         )
-    outcomes = make(planned, place, executor, jobs)
+    outcomes = many_runs.make(planned, place, executor, jobs)
     print_tables(planned, place)
     finish(runs_dir, quick)
-    failed = [o for o in outcomes if o.status not in (executors.DONE, executors.REUSED)]
-    for outcome in failed:
-        click.echo(f"{outcome.status}: {outcome.key}\n  {outcome.message}", err=True)
-    if failed:
-        raise click.ClickException(
-            f"{len(failed)} of {len(planned)} runs are not done. The same command does them again, "
-            "and only them."
-        )
+    many_runs.raise_undone(outcomes)
 
 
 def find_data(
@@ -168,19 +162,6 @@ def announce(
     click.echo(f"{study}: {len(planned)} runs, {there} of them there; {jobs} at once, about {left} ({basis})")  # fmt: skip
 
 
-def make(planned: Sequence[Any], place: Any, executor: str, jobs: int) -> list[Any]:
-    """All runs, with progress on the way."""
-    from keras_m3s import executors, stopping
-    from keras_m3s.cli.study_progress import StudyProgress
-
-    with stopping.graceful(children=True):
-        with StudyProgress(planned, place, jobs):
-            outcomes = executors.execute(planned, place, executor, jobs)
-        if stopping.asked():
-            click.echo("Stopped; what was done is saved, and the same command goes on.", err=True)
-    return outcomes
-
-
 def print_tables(planned: Sequence[Any], place: Any) -> None:
     """Methods side by side, a table for each model, data set and pair of rates."""
     from keras_m3s.experiment import HYPERPARAMETERS
@@ -238,13 +219,7 @@ def _quickest() -> str:
     """PyTorch compiles nothing, which is most of what the others do in a run of seconds."""
     import importlib.util
 
-    return "torch" if importlib.util.find_spec("torch") else _configured_backend()
-
-
-def _configured_backend() -> str:
-    import keras
-
-    return str(keras.backend.backend())
+    return "torch" if importlib.util.find_spec("torch") else many_runs.backend()
 
 
 if __name__ == "__main__":

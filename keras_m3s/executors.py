@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from keras_m3s import stopping
+from keras_m3s import quiet, stopping
 from keras_m3s.runs import RunBusyError, RunDirectory
 from keras_m3s.study import Planned
 
@@ -54,6 +54,7 @@ class Place:
         manual_dir: Folder of the files data sets are made from, or `None`.
         backend: Keras backend of the runs.
         replicas: Runs that differ in their seed only to train as one program, at most.
+        follow: Whether each epoch is tested too, for curves.
         process: Number of the process that plans, where SIGTERM is not for a worker to handle.
     """
 
@@ -62,6 +63,7 @@ class Place:
     manual_dir: str | None
     backend: str
     replicas: int = 1
+    follow: bool = True
     process: int = dataclasses.field(default_factory=os.getpid)
 
     def run(self, planned: Planned) -> RunDirectory:
@@ -203,8 +205,10 @@ def _backend(executor: str, jobs: int) -> Iterator[None]:
     import joblib
 
     if executor == "local":
-        with joblib.parallel_config(
-            "loky", inner_max_num_threads=max(1, joblib.cpu_count() // jobs)
+        threads = max(1, joblib.cpu_count() // jobs)
+        with (
+            _inherited(_heap(threads)),
+            joblib.parallel_config("loky", inner_max_num_threads=threads),
         ):
             yield
         return
@@ -217,6 +221,27 @@ def _backend(executor: str, jobs: int) -> Iterator[None]:
         ) from error
     with cluster, joblib.parallel_config(executor):
         yield
+
+
+@contextlib.contextmanager
+def _inherited(values: dict[str, str]) -> Iterator[None]:
+    """Environment of processes that begin in this scope, where it is not set already."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _heap(threads: int) -> dict[str, str]:
+    """One heap for a process that computes in one thread; the C library reads it at the start.
+
+    TensorFlow allocates in one of its threads what it frees in another. The heaps of its own that
+    glibc gives each thread are then handed back to the system and asked for again at every step.
+    """
+    return {"MALLOC_ARENA_MAX": "1"} if threads == 1 else {}
 
 
 def _ray(jobs: int) -> contextlib.AbstractContextManager[Any]:
@@ -325,14 +350,15 @@ def _make(left: Sequence[Planned], place: Place, wait: bool) -> list[Exception |
     if not left:
         return []
     try:
+        quiet.import_backend()
         from keras_m3s import evaluation, together
 
         splits = load(left[0].experiment.dataset, place)
         runs = [(p.experiment, place.run(p)) for p in left]
         if len(runs) > 1:
-            errors = together.run_together(runs, splits, follow=True, wait=wait)
+            errors = together.run_together(runs, splits, place.follow, wait)
         else:
-            evaluation.run_experiment(*runs[0], splits, follow=True, wait=wait)
+            evaluation.run_experiment(*runs[0], splits, follow=place.follow, wait=wait)
             errors = [None]
     except Exception as error:
         return [error] * len(left)
@@ -392,7 +418,7 @@ def _worker_environment(place: Place, threads: int) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(pathlib.Path(place.runs).absolute() / ".compiled"),
     }
     if threads == 1:
-        defaults["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+        defaults |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", **_heap(threads)}
     return values | {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 

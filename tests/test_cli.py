@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from keras_m3s import data, executors
 from keras_m3s.cli.main import main
 from keras_m3s.runs import RunDirectory
 from tfds_builders import testing
@@ -48,6 +49,42 @@ def test_train_then_evaluate(tmp_path):
     directory = next(p for p in (tmp_path / "runs").iterdir() if "orig" in p.name)
     result = run("evaluate", directory, "--missing-rate", 0.6, 0.8, "--data-dir", tmp_path / "data")
     assert result.exit_code == 0 and "ORIG" in result.output
+
+
+@pytest.mark.parametrize("failing", [None, "spl-trn"])
+def test_demo_makes_three_runs_and_one_table(tmp_path, monkeypatch, failing):
+    """Of runs that are made elsewhere, see `tests/test_executors.py`: the slowest begins first."""
+
+    def execute(planned, place, executor, jobs):
+        assert executor == "local" and not place.follow and place.data_dir == str(tmp_path)
+        outcomes = []
+        for p in planned:
+            method, run = p.experiment.method, place.run(p)
+            if method == failing:
+                outcomes.append(executors.Outcome(p.experiment.key, executors.FAILED, "no memory"))
+                continue
+            run.start(p.experiment)
+            run.write_json("metrics.json", {"mae": {"orig": 1.5, "spl-trn": 1.25, "m3s": 1.125}[method]})  # fmt: skip
+            outcomes.append(executors.Outcome(p.experiment.key, executors.DONE))
+        begun.extend(p.experiment.method for p in planned)
+        return outcomes
+
+    begun = []
+    monkeypatch.setattr(executors, "execute", execute)
+    monkeypatch.setattr(data, "prepare", lambda *_: None)
+    result = run("demo", "--runs", tmp_path / "runs", "--data-dir", tmp_path)
+    assert begun == ["m3s", "spl-trn", "orig"]
+    if failing:
+        assert result.exit_code == 1 and "1 of 3 runs are not done" in result.output
+        assert "no memory" in result.output and "MAE" not in result.output
+    else:
+        assert result.exit_code == 0, result.output
+        rows = [line.split() for line in result.output.split("MAE")[1].splitlines()[2:5]]
+        assert [(row[-2], row[-1]) for row in rows] == [
+            ("ORIG", "1.5000"),
+            ("SPL-TRN", "1.2500"),
+            ("M3S", "1.1250"),
+        ]
 
 
 def test_prepare(tmp_path):

@@ -104,6 +104,19 @@ def test_workers_share_the_cores_and_what_was_compiled(tmp_path, monkeypatch):
     assert executors._worker_environment(place, 1)["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
 
 
+@pytest.mark.parametrize("jobs, heaps", [(4, "1"), (1, None)])
+def test_a_worker_of_one_thread_has_one_heap(monkeypatch, jobs, heaps):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    with executors._backend("local", jobs):
+        assert os.environ.get("MALLOC_ARENA_MAX") == heaps
+    assert "MALLOC_ARENA_MAX" not in os.environ
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
+    with executors._backend("local", jobs):
+        assert os.environ["MALLOC_ARENA_MAX"] == "8"
+    assert os.environ["MALLOC_ARENA_MAX"] == "8"
+
+
 def test_own_folder_of_a_data_set(tmp_path):
     (tmp_path / "cmu_mosi").mkdir()
     assert executors.manual_dir("cmu_mosi", str(tmp_path)) == str(tmp_path / "cmu_mosi")

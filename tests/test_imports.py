@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Each part imports only from those above it, or beside it.
 LAYERS = (
-    ("modalities", "tfds_builders", "writing"),
+    ("modalities", "tfds_builders", "writing", "quiet"),
     ("patterns",),
     ("data",),
     ("stream", "conditions", "features"),

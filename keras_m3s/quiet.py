@@ -1,4 +1,4 @@
-"""TensorFlow, imported without what it says of the machine before it reads its log level."""
+"""The backend, imported without what TensorFlow says of a machine that has no GPU."""
 
 import contextlib
 import os
@@ -18,7 +18,11 @@ def no_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def import_tensorflow() -> None:
-    """For the data, whatever the backend; what is wrong with it shows as its exception."""
+def import_backend() -> None:
+    """Imports TensorFlow if it is the backend; what is wrong with it shows as its exception."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        return
     with no_stderr():
-        import tensorflow  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # it speaks once more when it looks for them

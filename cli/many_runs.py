@@ -1,0 +1,43 @@
+"""Many runs from a command: progress on the way, and what is not done at the end."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+
+def make(planned: Sequence[Any], place: Any, executor: str, jobs: int) -> list[Any]:
+    """All runs, with progress on the way."""
+    from keras_m3s import executors, stopping
+    from keras_m3s.cli.study_progress import StudyProgress
+
+    with stopping.graceful(children=True):
+        with StudyProgress(planned, place, jobs):
+            outcomes = executors.execute(planned, place, executor, jobs)
+        if stopping.asked():
+            click.echo("Stopped; what was done is saved, and the same command goes on.", err=True)
+    return outcomes
+
+
+def raise_undone(outcomes: Sequence[Any]) -> None:
+    """Says which runs are not done and why, if any; the command fails then."""
+    from keras_m3s import executors
+
+    undone = [o for o in outcomes if o.status not in (executors.DONE, executors.REUSED)]
+    for outcome in undone:
+        click.echo(f"{outcome.status}: {outcome.key}\n  {outcome.message}", err=True)
+    if undone:
+        raise click.ClickException(
+            f"{len(undone)} of {len(outcomes)} runs are not done. The same command does them "
+            "again, and only them."
+        )
+
+
+def backend() -> str:
+    """Keras' backend; where the environment names it, found out without importing one."""
+    if named := os.environ.get("KERAS_BACKEND"):
+        return named
+    import keras
+
+    return str(keras.backend.backend())
