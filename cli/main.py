@@ -106,9 +106,9 @@ def train(
 def run_and_print(
     experiments: list[Any], splits: Any, runs_dir: pathlib.Path, tensorboard: bool = False
 ) -> None:
-    from keras_m3s import quiet
+    from keras_m3s import frameworks
 
-    quiet.import_backend()
+    frameworks.import_backend()
     from keras_m3s.cli.progress import Progress, for_tensorboard
     from keras_m3s.evaluation import run_experiment
     from keras_m3s.runs import RunDirectory
@@ -144,9 +144,9 @@ def evaluate(run: pathlib.Path, missing_rate: tuple[float, float] | None, **wher
     Example:
       keras-m3s evaluate runs/synthetic_msa-misa-m3s-seed0-0123456789 --missing-rate 0.6 0.8
     """
-    from keras_m3s import data, quiet
+    from keras_m3s import data, frameworks
 
-    quiet.import_backend()
+    frameworks.import_backend()
     from keras_m3s.evaluation import retest
     from keras_m3s.report import text_table
     from keras_m3s.runs import RunDirectory

@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from keras_m3s import quiet, stopping
+from keras_m3s import frameworks, stopping
 from keras_m3s.runs import RunBusyError, RunDirectory
 from keras_m3s.study import Planned
 
@@ -350,7 +350,7 @@ def _make(left: Sequence[Planned], place: Place, wait: bool) -> list[Exception |
     if not left:
         return []
     try:
-        quiet.import_backend()
+        frameworks.import_backend()
         from keras_m3s import evaluation, together
 
         splits = load(left[0].experiment.dataset, place)

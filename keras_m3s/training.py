@@ -15,6 +15,7 @@ from keras_m3s.batches import Batches, SetEpoch
 from keras_m3s.data import Split
 from keras_m3s.experiment import Experiment
 from keras_m3s.finite import StopNotFinite
+from keras_m3s.frameworks import set_random_seed, tensorflow_unused
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality, fixed_draws
@@ -109,7 +110,7 @@ def prepare(
     fingerprints = {name: split.fingerprint() for name, split in splits.items()}
     run.write_json("environment.json", environment(keras.backend.backend(), fingerprints))
 
-    keras.utils.set_random_seed(experiment.seed)
+    set_random_seed(experiment.seed)
     batches = train_batches(experiment, splits["train"])
     model = build(experiment, splits["train"])
     rate = float(model.optimizer.learning_rate)
@@ -154,7 +155,8 @@ def best_model(run: RunDirectory, compile: bool = True) -> WithMissing:
             "best.keras. Train it to its end first."
         )
     try:
-        return keras.saving.load_model(run.best, compile=compile)
+        with tensorflow_unused():
+            return keras.saving.load_model(run.best, compile=compile)
     except Exception as error:  # damage shows in many ways: ZIP, HDF5, JSON, shapes
         raise DamagedRunError(
             f"{run.best} must be as keras-m3s wrote it. Received: {error} Bring it back from a "
@@ -171,7 +173,8 @@ def newest_checkpoint(run: RunDirectory) -> tuple[int, WithMissing | None]:
     first: Exception | None = None
     for done, path in run.checkpoints:
         try:
-            return done, keras.saving.load_model(path)
+            with tensorflow_unused():
+                return done, keras.saving.load_model(path)
         except Exception as error:  # as in `best_model`
             warnings.warn(
                 f"{path} cannot be read, the one before it is used: {error}", stacklevel=2
@@ -346,7 +349,7 @@ class Keeper(keras.callbacks.Callback):
         )
 
     def _save(self, path: Any) -> None:
-        with self.run.writing(path.name) as temporary:
+        with self.run.writing(path.name) as temporary, tensorflow_unused():
             self.model.save(temporary, overwrite=True)
 
 

@@ -1,8 +1,10 @@
 """Where tests find what the project does not ship: reference numbers and real data, skipped if absent."""
 
+import contextlib
 import gc
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -37,6 +39,33 @@ def pytest_collection_finish() -> None:
 
         # A graph that runs once or twice is not worth optimising.
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        _operations_without_their_stack()
+
+
+def _operations_without_their_stack() -> None:
+    """TensorFlow keeps of each traced operation where it was made; under pytest, whose own calls lie
+    below, that is a quarter of tracing. Here all are said to be made on one line.
+    """
+    with contextlib.suppress(ImportError, AttributeError):  # of a private module
+        from tensorflow.python.util import tf_stack
+
+        somewhere = tf_stack.extract_stack()
+        tf_stack.extract_stack = lambda stacklevel=1: somewhere
+
+
+def pytest_ignore_collect(collection_path: pathlib.Path) -> bool | None:
+    """A file all of whose tests are `once` is not even imported for the other backends."""
+    if collection_path.suffix != ".py" or _carries_all():
+        return None
+    marked = re.search(r"^pytestmark = pytest\.mark\.once$", collection_path.read_text(), re.M)
+    return True if marked else None
+
+
+def _carries_all() -> bool:
+    import keras
+
+    everything = bool(os.environ.get("KERAS_M3S_ALL_TESTS"))
+    return everything or keras.backend.backend() == ONCE_BACKEND
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -44,10 +73,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     What is slow goes first, so that at the end no process waits long for another.
     """
-    import keras
-
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    if keras.backend.backend() == ONCE_BACKEND or os.environ.get("KERAS_M3S_ALL_TESTS"):
+    if _carries_all():
         return
     left_out = [item for item in items if item.get_closest_marker("once")]
     config.hook.pytest_deselected(items=left_out)

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import keras_m3s as m3s
+from keras_m3s.frameworks import set_random_seed
 from keras_m3s.models import MISA, MMIM, MMIN, MODELS, SelfMM
 from tests.models import parity
 
@@ -44,7 +45,7 @@ def batch(name, rows=ROWS, more_steps=0):
 
 
 def wrapped(name, site="raw", seed=0, eagerly=EAGERLY, **arguments):
-    keras.utils.set_random_seed(seed)
+    set_random_seed(seed)
     missing = m3s.MissingModality((0.3, 0.7), "time" if site == "raw" else "feature", seed=seed)
     outer = m3s.M3S(SMALL[name](**arguments), missing, 2, 1e-3, site=site)
     outer.compile(keras.optimizers.SGD(1e-3, momentum=0.9), run_eagerly=eagerly)

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Each part imports only from those above it, or beside it.
 LAYERS = (
-    ("modalities", "tfds_builders", "writing", "quiet"),
+    ("modalities", "tfds_builders", "writing", "frameworks"),
     ("patterns",),
     ("data",),
     ("stream", "conditions", "features"),
@@ -55,7 +55,7 @@ NAMES_ONE = {
     "data.py": "tensorflow",
     "batches.py": "tensorflow",
     "models/checkpoints.py": "torch",
-    "quiet.py": "tensorflow",
+    "frameworks.py": "tensorflow",
     "export/onnx.py": "torch",
     "export/saved_model.py": "tensorflow",
 }

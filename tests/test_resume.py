@@ -233,7 +233,7 @@ def test_killed_at_random_points(splits, data_dir, tmp_path):
         assert run.read_history() == whole.read_history()
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow", "tests.test_resume"])
+    context.set_forkserver_preload(["tests.test_resume"])
 
     def start():
         begun = context.Event()

@@ -8,6 +8,7 @@ from keras_m3s import data, stream
 from keras_m3s.batches import LEVELS, Batches, as_tf_dataset
 from keras_m3s.evaluation import run_experiment
 from keras_m3s.experiment import Experiment
+from keras_m3s.frameworks import set_random_seed
 from keras_m3s.runs import RunDirectory
 
 once = pytest.mark.once
@@ -111,7 +112,7 @@ def test_a_model_learns_from_disk_as_from_memory(split, on_disk):
     for buckets in (False, True):
         weights = []
         for source in (split, on_disk):
-            keras.utils.set_random_seed(1)
+            set_random_seed(1)
             inputs = {"audio": keras.Input((None, 3), name="audio")}
             pooled = keras.ops.sum(inputs["audio"], axis=1)
             model = keras.Model(inputs, keras.layers.Dense(1)(pooled))

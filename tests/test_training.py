@@ -10,6 +10,7 @@ import pytest
 from keras_m3s import data, evaluation, training
 from keras_m3s.experiment import Experiment
 from keras_m3s.finite import NotFiniteError, StopNotFinite
+from keras_m3s.frameworks import set_random_seed
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.missing import MissingModality
 from keras_m3s.runs import RunDirectory
@@ -108,7 +109,7 @@ def test_the_same_seed_gives_the_same_numbers():
     """On one machine and backend, to the last digit; another seed gives others."""
 
     def losses(seed):
-        keras.utils.set_random_seed(seed)
+        set_random_seed(seed)
         rng = np.random.default_rng(0)
         x, y = {"audio": rng.normal(size=(32, 5, 3)).astype("float32")}, rng.normal(size=(32, 1))
         audio = keras.Input((5, 3), name="audio")

@@ -19,6 +19,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_m3s.frameworks import set_random_seed
+
 Callbacks = Callable[[int], Sequence[keras.callbacks.Callback]]
 
 
@@ -205,7 +207,7 @@ class _Replica:
         self.logs: dict[str, Any] = {}
         self._random: Any = None
         with self._alone():
-            keras.utils.set_random_seed(seed)
+            set_random_seed(seed)
             self.model = build(seed)
             self.model._assert_compile_called("fit_replicas")
             self.data = data.iterator(seed)

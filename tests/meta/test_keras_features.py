@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import keras_m3s as m3s
+from keras_m3s.frameworks import set_random_seed
 from keras_m3s.recurrent import LSTM
 
 BACKEND = keras.backend.backend()
@@ -115,7 +116,7 @@ def test_same_seed_same_numbers():
     x, y = data()
     runs = []
     for _ in range(2):
-        keras.utils.set_random_seed(5)
+        set_random_seed(5)
         model = build(dropout=0.2)
         runs.append(model.fit(x, y, batch_size=4, epochs=2, verbose=0).history["loss"])
     assert runs[0] == runs[1]
@@ -171,7 +172,7 @@ def test_sample_weights():
     kept = weight > 0
     results = []
     for rows, w in ((slice(None), weight), (kept, weight[kept])):
-        keras.utils.set_random_seed(0)
+        set_random_seed(0)
         model = m3s.MetaModel(network(), 1, 0.1)
         model.compile(
             keras.optimizers.SGD(0.1), loss=keras.losses.MeanSquaredError(reduction="sum")
@@ -286,10 +287,10 @@ def test_optimizer_options_match_the_plain_model(optimizer):
     """With K = 0 the meta step on interleaved rows is the plain step on the query rows."""
     x, y = data(8)
     query = {k: v[1::2] for k, v in x.items()}
-    keras.utils.set_random_seed(0)
+    set_random_seed(0)
     meta = m3s.MetaModel(network(), 0)
     meta.compile(optimizer(), loss="mse")
-    keras.utils.set_random_seed(0)
+    set_random_seed(0)
     plain = network()
     plain.compile(optimizer(), loss="mse", run_eagerly=BACKEND == "tensorflow")
     meta.fit(x, y, batch_size=8, epochs=4, shuffle=False, verbose=0)
@@ -315,7 +316,7 @@ def test_steps_per_execution():
     x, y = data()
     results = []
     for steps in (1, 2):
-        keras.utils.set_random_seed(0)
+        set_random_seed(0)
         model = build(compile_args={"steps_per_execution": steps})
         model.fit(x, y, batch_size=3, epochs=2, shuffle=False, verbose=0)
         results.append(model.get_weights())
@@ -444,7 +445,7 @@ def test_xla_differentiates_inner_steps_of_a_recurrent_model():
     x = np.random.default_rng(0).normal(size=(6, 4, 2)).astype("float32")
     found = []
     for xla in (False, True):
-        keras.utils.set_random_seed(0)
+        set_random_seed(0)
         inputs = keras.Input((4, 2))
         model = keras.Model(inputs, keras.layers.Dense(1)(LSTM(3)(inputs)[1]))
         meta = m3s.MetaModel(model, 2, 0.5, first_order=False)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_m3s as m3s
+from keras_m3s.frameworks import set_random_seed
 
 SEEDS = (1, 4)
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="replicas are JAX's")
@@ -39,7 +40,7 @@ def build(kind, seed):
 
 
 def alone(make, seed, *data, **arguments):
-    keras.utils.set_random_seed(seed)
+    set_random_seed(seed)
     model = make(seed)
     data = [one(seed) if callable(one) else one for one in data]
     model.fit(*data, verbose=0, **arguments)

@@ -8,8 +8,6 @@ from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
 from keras_m3s.models.checkpoints import load_torch_checkpoint
 from keras_m3s.text import TextStates
 
-keras_hub = pytest.importorskip("keras_hub")
-
 SIZES = {"hidden_dim": 12, "intermediate_dim": 20, "num_heads": 3, "num_layers": 2}
 
 
@@ -31,6 +29,7 @@ class Reader(keras.Model):
 
 
 def backbone(vocabulary=30, length=16, sizes=SIZES):
+    keras_hub = pytest.importorskip("keras_hub")  # here: it imports TensorFlow, too
     return keras_hub.models.BertBackbone(
         vocabulary_size=vocabulary, max_sequence_length=length, **sizes
     )
