@@ -170,7 +170,7 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     Example:
       keras-m3s demo
     """
-    from keras_m3s import data, executors
+    from keras_m3s import data, executors, frameworks
     from keras_m3s.experiment import Experiment
     from keras_m3s.study import Planned
 
@@ -184,7 +184,7 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     }
     planned = {m: Planned(Experiment.of("synthetic_msa", "misa", m, **settings)) for m in METHODS}
     data.prepare("synthetic_msa", data_dir)
-    place = executors.Place(str(runs_dir), str(data_dir), None, many_runs.backend(), follow=False)
+    place = executors.Place(str(runs_dir), str(data_dir), None, frameworks.backend(), follow=False)
     jobs = executors.default_jobs(len(planned))
     click.echo(f"MISA by {len(planned)} methods, {jobs} at once")
     longest_first = [planned[method] for method in reversed(METHODS)]

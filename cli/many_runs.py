@@ -1,6 +1,5 @@
 """Many runs from a command: progress on the way, and what is not done at the end."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,12 +31,3 @@ def raise_undone(outcomes: Sequence[Any]) -> None:
             f"{len(undone)} of {len(outcomes)} runs are not done. The same command does them "
             "again, and only them."
         )
-
-
-def backend() -> str:
-    """Keras' backend; where the environment names it, found out without importing one."""
-    if named := os.environ.get("KERAS_BACKEND"):
-        return named
-    import keras
-
-    return str(keras.backend.backend())

@@ -19,6 +19,15 @@ def no_stderr() -> Iterator[None]:
         os.close(kept)
 
 
+def backend() -> str:
+    """Keras' backend; where the environment names it, found out without importing one."""
+    if named := os.environ.get("KERAS_BACKEND"):
+        return named
+    import keras
+
+    return str(keras.backend.backend())
+
+
 def import_backend() -> None:
     """Imports TensorFlow if it is the backend, without what it says of a machine without a GPU.
 
