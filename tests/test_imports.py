@@ -19,30 +19,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Each part imports only from those above it, or beside it.
 LAYERS = (
-    ("modalities", "tfds_builders", "writing", "frameworks"),
-    ("patterns",),
-    ("data",),
-    ("stream", "conditions", "features"),
-    ("batches",),
-    ("finite",),
-    ("missing",),
-    ("losses", "layers", "recurrent", "text", "optimizers", "metrics"),
-    ("models",),
+    ("modalities", "tfds_builders"),
+    ("utils", "writing", "frameworks", "stopping"),
+    ("missing", "patterns"),
+    ("losses", "optimizers", "metrics", "layers", "recurrent", "text"),
+    ("data", "stream", "conditions", "batches", "finite"),
+    ("features",),
     ("meta",),
-    ("experiment",),
-    ("selection",),
-    ("stopping",),
-    ("runs",),
-    ("first_stage",),
-    ("training",),
-    ("evaluation",),
-    ("together",),
-    ("prediction",),
-    ("export",),
-    ("study",),
-    ("executors", "estimate"),
-    ("paper", "significance", "robustness"),
-    ("report",),
+    ("models", "experiment", "first_stage"),
+    ("experiments", "selection", "runs", "training", "evaluation", "together"),
+    ("inference", "prediction", "export"),
+    ("study", "executors", "estimate"),
+    ("report", "paper", "significance", "robustness"),
     ("cli",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
@@ -50,7 +38,7 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 BACKENDS = ("jax", "jaxlib", "tensorflow", "torch")
 # Who may name a backend: the gradient primitives and the fast kernels, all of them; tf.data and the
 # reader of .pth files, one each, imported when used.
-NAMES_ANY = ("meta/", "recurrent/")
+NAMES_ANY = ("meta/", "recurrent/", "layers/recurrent/")
 NAMES_ONE = {
     "data.py": "tensorflow",
     "batches.py": "tensorflow",
