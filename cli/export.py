@@ -30,9 +30,9 @@ def export(run: pathlib.Path, form: str | None, output: pathlib.Path | None) -> 
         form = "onnx" if all(map(importlib.util.find_spec, EXTRA)) else "saved_model"
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = BACKENDS[form]
-    from keras_m3s import frameworks
+    from keras_m3s.utils import backend
 
-    frameworks.import_backend()
+    backend.import_backend()
     from keras_m3s import export as exporting
     from keras_m3s.runs import RunDirectory
 

@@ -106,9 +106,9 @@ def train(
 def run_and_print(
     experiments: list[Any], splits: Any, runs_dir: pathlib.Path, tensorboard: bool = False
 ) -> None:
-    from keras_m3s import frameworks
+    from keras_m3s.utils import backend
 
-    frameworks.import_backend()
+    backend.import_backend()
     from keras_m3s.cli.progress import Progress, for_tensorboard
     from keras_m3s.evaluation import run_experiment
     from keras_m3s.runs import RunDirectory
@@ -144,9 +144,10 @@ def evaluate(run: pathlib.Path, missing_rate: tuple[float, float] | None, **wher
     Example:
       keras-m3s evaluate runs/synthetic_msa-misa-m3s-seed0-0123456789 --missing-rate 0.6 0.8
     """
-    from keras_m3s import data, frameworks
+    from keras_m3s import data
+    from keras_m3s.utils import backend
 
-    frameworks.import_backend()
+    backend.import_backend()
     from keras_m3s.evaluation import retest
     from keras_m3s.report import text_table
     from keras_m3s.runs import RunDirectory
@@ -170,9 +171,10 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     Example:
       keras-m3s demo
     """
-    from keras_m3s import data, executors, frameworks
+    from keras_m3s import data, executors
     from keras_m3s.experiment import Experiment
     from keras_m3s.study import Planned
+    from keras_m3s.utils import backend
 
     # Narrow, and at a higher rate than the paper's: done in a minute or two on two cores.
     settings: dict[str, Any] = {
@@ -184,7 +186,9 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     }
     planned = {m: Planned(Experiment.of("synthetic_msa", "misa", m, **settings)) for m in METHODS}
     data.prepare("synthetic_msa", data_dir)
-    place = executors.Place(str(runs_dir), str(data_dir), None, frameworks.backend(), follow=False)
+    place = executors.Place(
+        str(runs_dir), str(data_dir), None, backend.backend_name(), follow=False
+    )
     jobs = executors.default_jobs(len(planned))
     click.echo(f"MISA by {len(planned)} methods, {jobs} at once")
     longest_first = [planned[method] for method in reversed(METHODS)]

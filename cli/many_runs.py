@@ -8,13 +8,14 @@ import click
 
 def make(planned: Sequence[Any], place: Any, executor: str, jobs: int) -> list[Any]:
     """All runs, with progress on the way."""
-    from keras_m3s import executors, stopping
+    from keras_m3s import executors
     from keras_m3s.cli.study_progress import StudyProgress
+    from keras_m3s.utils import termination
 
-    with stopping.graceful(children=True):
+    with termination.graceful(children=True):
         with StudyProgress(planned, place, jobs):
             outcomes = executors.execute(planned, place, executor, jobs)
-        if stopping.asked():
+        if termination.asked():
             click.echo("Stopped; what was done is saved, and the same command goes on.", err=True)
     return outcomes
 

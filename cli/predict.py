@@ -32,9 +32,10 @@ def predict(
     Example:
       keras-m3s predict runs/mine-misa-m3s-seed0-0123456789 clips.npz --output predictions.csv
     """
-    from keras_m3s import data, frameworks
+    from keras_m3s import data
+    from keras_m3s.utils import backend
 
-    frameworks.import_backend()
+    backend.import_backend()
     from keras_m3s import prediction
     from keras_m3s.runs import RunDirectory
 

@@ -60,8 +60,9 @@ def reproduce(
       keras-m3s reproduce all --quick
       keras-m3s reproduce table2 --manual-dir ~/data --seeds 5 --equal-budget
     """
-    from keras_m3s import executors, frameworks
+    from keras_m3s import executors
     from keras_m3s.study import Settings, plan
+    from keras_m3s.utils import backend
 
     if not os.environ.get("KERAS_BACKEND") and quick:
         os.environ["KERAS_BACKEND"] = _quickest()
@@ -75,7 +76,7 @@ def reproduce(
         runs=str(runs_dir),
         data_dir=str(data_dir or runs_dir / "data") if not manual_dir else _text(data_dir),
         manual_dir=_text(manual_dir),
-        backend=frameworks.backend(),
+        backend=backend.backend_name(),
         replicas=replicas or 1,
     )
     if planned and replicas is None and not (quick or dry_run) and executor == "local":
@@ -219,9 +220,9 @@ def _quickest() -> str:
     """PyTorch compiles nothing, which is most of what the others do in a run of seconds."""
     import importlib.util
 
-    from keras_m3s import frameworks
+    from keras_m3s.utils import backend
 
-    return "torch" if importlib.util.find_spec("torch") else frameworks.backend()
+    return "torch" if importlib.util.find_spec("torch") else backend.backend_name()
 
 
 if __name__ == "__main__":

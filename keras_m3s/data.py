@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_m3s import writing
 from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
+from keras_m3s.utils import atomic_files
 
 DATASETS = {
     "ch_sims": "ChSims",
@@ -271,7 +271,7 @@ def _prepare(builder: Any, manual_dir: str | None) -> None:
     import tensorflow_datasets as tfds
 
     # TFDS prints to stdout, which belongs to the results of a command.
-    with contextlib.redirect_stdout(sys.stderr), writing.explained(builder.data_dir):
+    with contextlib.redirect_stdout(sys.stderr), atomic_files.explained(builder.data_dir):
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(
                 manual_dir=manual_dir, compute_stats=tfds.download.ComputeStatsMode.SKIP

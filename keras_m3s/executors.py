@@ -27,9 +27,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from keras_m3s import frameworks, stopping
 from keras_m3s.runs import RunBusyError, RunDirectory
 from keras_m3s.study import Planned
+from keras_m3s.utils import backend, termination
 
 EXECUTORS: tuple[str, ...] = ("local", "ray", "dask")
 
@@ -176,7 +176,7 @@ def _all(
 
     def tasks() -> Iterator[Any]:
         for group in groups:
-            if stopping.asked():
+            if termination.asked():
                 return
             yield joblib.delayed(task)(group, place, threads, wait)
 
@@ -186,7 +186,7 @@ def _all(
             parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs)
             return [outcome for outcomes in parallel(tasks()) for outcome in outcomes]
         except Exception as error:
-            if stopping.asked():  # then workers may end in any way
+            if termination.asked():  # then workers may end in any way
                 return []
             if not isinstance(error, TerminatedWorkerError):
                 raise
@@ -276,8 +276,8 @@ def work(group: Sequence[Planned], place: Place, threads: int, wait: bool) -> li
         wait: Whether to wait for another process that is at one of them.
     """
     if os.getpid() != place.process:
-        stopping.install()
-    if stopping.asked():
+        termination.install()
+    if termination.asked():
         return [Outcome(p.experiment.key, STOPPED, NOT_BEGUN) for p in group]
     os.environ.update(_worker_environment(place, threads))
     outcomes: dict[str, Outcome] = {}
@@ -304,7 +304,7 @@ def _outcome(planned: Planned, place: Place, error: Exception | None) -> Outcome
         return Outcome(key, DONE)
     if isinstance(error, RunBusyError):
         return Outcome(key, BUSY, str(error))
-    if isinstance(error, stopping.Stopped):
+    if isinstance(error, termination.Stopped):
         return Outcome(key, STOPPED, str(error))
     message = f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError):
@@ -350,7 +350,7 @@ def _make(left: Sequence[Planned], place: Place, wait: bool) -> list[Exception |
     if not left:
         return []
     try:
-        frameworks.import_backend()
+        backend.import_backend()
         from keras_m3s import evaluation, together
 
         splits = load(left[0].experiment.dataset, place)

@@ -10,12 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s import stopping
 from keras_m3s.batches import Batches, SetEpoch
 from keras_m3s.data import Split
 from keras_m3s.experiment import Experiment
 from keras_m3s.finite import StopNotFinite
 from keras_m3s.stream import StreamedSplit
+from keras_m3s.utils import termination
 
 LEARNING_RATE = 5e-4
 """Of stage 1 in MMIN's script of June 2021."""
@@ -36,8 +36,10 @@ class KeepBest(keras.callbacks.Callback):
         self.weights: list[Any] | None = None
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if stopping.asked():
-            raise stopping.Stopped("Asked to stop in the first stage, which begins anew next time.")
+        if termination.asked():
+            raise termination.Stopped(
+                "Asked to stop in the first stage, which begins anew next time."
+            )
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         value = self.sign * float((logs or {})[self.monitor])
@@ -68,7 +70,7 @@ def teach(model: Any, experiment: Experiment, splits: Mapping[str, Split | Strea
     decay = experiment.first_stage_epochs - constant
     best = KeepBest(stage.monitor, stage.monitor_mode)
     stage.compile(stage.published_optimizer(LEARNING_RATE), metrics=stage.task_metrics())
-    with stopping.graceful():
+    with termination.graceful():
         stage.fit(
             train,
             shuffle=False,

@@ -19,12 +19,12 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from keras_m3s import writing
 from keras_m3s.missing import UNKNOWN_TOKEN
 from keras_m3s.modalities import COMPLEMENT, DRAWS, INDEX, MODALITIES, TEXT_BERT, length_key
 from keras_m3s.runs import RunDirectory
 from keras_m3s.text import TextStates
 from keras_m3s.training import best_model
+from keras_m3s.utils import atomic_files
 
 FORMATS: tuple[str, ...] = ("csv", "jsonl")
 
@@ -309,7 +309,7 @@ def opened(path: str | os.PathLike[str] | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     with (
-        writing.whole(pathlib.Path(path).expanduser()) as temporary,
+        atomic_files.whole(pathlib.Path(path).expanduser()) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         yield file

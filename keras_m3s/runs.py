@@ -26,8 +26,8 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_m3s import writing
 from keras_m3s.experiment import Experiment
+from keras_m3s.utils import atomic_files
 
 PACKAGES = (
     "keras-m3s",
@@ -136,7 +136,7 @@ class RunDirectory:
 
         lock = filelock.FileLock(self.path / "run.lock", timeout=-1 if wait else 0)
         try:
-            with writing.explained(self.path / "run.lock"):
+            with atomic_files.explained(self.path / "run.lock"):
                 self.path.mkdir(parents=True, exist_ok=True)
                 lock.acquire()
         except filelock.Timeout:
@@ -145,7 +145,9 @@ class RunDirectory:
                 "ended, or choose another directory."
             ) from None
         try:
-            for left in self.path.glob(f"{writing.TEMPORARY}*"):  # by a process that was killed
+            for left in self.path.glob(
+                f"{atomic_files.TEMPORARY}*"
+            ):  # by a process that was killed
                 left.unlink(missing_ok=True)
             yield
         finally:
@@ -203,7 +205,7 @@ class RunDirectory:
 
     def writing(self, name: str) -> contextlib.AbstractContextManager[pathlib.Path]:
         """A temporary path that becomes `name` if all goes well, and is gone if not."""
-        return writing.whole(self.path / name)
+        return atomic_files.whole(self.path / name)
 
 
 def environment(backend: str, data: Mapping[str, str]) -> dict[str, Any]:

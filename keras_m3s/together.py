@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from keras_m3s import stopping, training
+from keras_m3s import training
 from keras_m3s.data import Split
 from keras_m3s.evaluation import Follow, evaluate
 from keras_m3s.experiment import Experiment
@@ -19,6 +19,7 @@ from keras_m3s.meta.replicas import build_variables, check_backend, fit_replicas
 from keras_m3s.runs import RunDirectory
 from keras_m3s.selection import looks_at_test
 from keras_m3s.stream import StreamedSplit
+from keras_m3s.utils import termination
 
 Run = tuple[Experiment, RunDirectory]
 Splits = Mapping[str, Split | StreamedSplit]
@@ -108,7 +109,7 @@ def _fit(
     experiment = next(experiment for experiment, _ in runs.values())
     failed: Exception | None = None
     try:
-        with stopping.graceful():
+        with termination.graceful():
             fit_replicas(
                 lambda seed: ready[seed].model,
                 list(ready),

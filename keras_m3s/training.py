@@ -10,17 +10,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s import first_stage, models, selection, stopping
+from keras_m3s import first_stage, models, selection
 from keras_m3s.batches import Batches, SetEpoch
 from keras_m3s.data import Split
 from keras_m3s.experiment import Experiment
 from keras_m3s.finite import StopNotFinite
-from keras_m3s.frameworks import set_random_seed, tensorflow_unused
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality, fixed_draws
 from keras_m3s.runs import DamagedRunError, RunDirectory, environment
 from keras_m3s.stream import StreamedSplit
+from keras_m3s.utils import termination
+from keras_m3s.utils.backend import set_random_seed, tensorflow_unused
 
 SAVE_EVERY = 10.0
 """Seconds of training that a kill may cost."""
@@ -56,7 +57,7 @@ def train(
     """
     ready = prepare(experiment, run, splits, callbacks, observers)
     if not ready.over:
-        with stopping.graceful():
+        with termination.graceful():
             ready.model.fit(
                 ready.batches,
                 shuffle=False,  # of batches, by Keras, from a state that no checkpoint holds
@@ -302,7 +303,7 @@ class Keeper(keras.callbacks.Callback):
         return len(self.history) - 1 - best >= patience
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if stopping.asked() and self._saved:
+        if termination.asked() and self._saved:
             self._stop()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -312,7 +313,7 @@ class Keeper(keras.callbacks.Callback):
             self._save(self.run.best)
         if self.out_of_patience:
             self.model.stop_training = True
-        if stopping.asked():
+        if termination.asked():
             self._checkpoint()
             self._stop()
         if time.monotonic() - self._saved_at > SAVE_EVERY:
@@ -343,7 +344,7 @@ class Keeper(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
 
     def _stop(self) -> None:
-        raise stopping.Stopped(
+        raise termination.Stopped(
             f"Asked to stop; {len(self.history)} of {self.experiment.epochs} epochs of "
             f"{self.run.path} are saved. The same command goes on from there."
         )

@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 import keras_m3s as m3s
-from keras_m3s.frameworks import set_random_seed
 from keras_m3s.models import MISA, MMIM, MMIN, MODELS, SelfMM
+from keras_m3s.utils.backend import set_random_seed
 from tests.models import parity
 
 ROWS = 6

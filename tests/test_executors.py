@@ -171,12 +171,13 @@ def test_two_workers(place, made_here, executor):
 
 STUDY = """
 import sys
-from keras_m3s import executors, stopping
+from keras_m3s import executors
+from keras_m3s.utils import termination
 from keras_m3s.executors import Place
 from keras_m3s.study import Planned
 from tests.small import small
 if __name__ == "__main__":
-    stopping.install(children=True)
+    termination.install(children=True)
     runs, data_dir, backend = sys.argv[1:]
     several = [Planned(small("self_mm", "orig", epochs=2000, seed=seed)) for seed in range(3)]
     done = executors.execute(several, Place(runs, data_dir, None, backend), jobs=2)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s.frameworks import set_random_seed
+from keras_m3s.utils.backend import set_random_seed
 
 
 def drawn():
@@ -43,7 +43,7 @@ RUN = """
 import pathlib, sys
 import keras
 from keras_m3s import data, evaluation
-from keras_m3s.frameworks import set_random_seed
+from keras_m3s.utils.backend import set_random_seed
 from keras_m3s.runs import RunDirectory
 from tests.small import small
 from tests.test_frameworks import drawn

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from keras_m3s import data, evaluation, export, features, prediction, report, training
 from keras_m3s.cli.main import main
 from keras_m3s.runs import RunDirectory
-from keras_m3s.writing import TEMPORARY, WriteError, explained, whole
+from keras_m3s.utils.atomic_files import TEMPORARY, WriteError, explained, whole
 from tests import untrained_runs
 from tests.made_up_runs import make_run
 from tests.small import small

@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Each part imports only from those above it, or beside it.
 LAYERS = (
     ("modalities", "tfds_builders"),
-    ("utils", "writing", "frameworks", "stopping"),
+    ("utils",),
     ("missing", "patterns"),
     ("losses", "optimizers", "metrics", "layers", "recurrent", "text"),
     ("data", "stream", "conditions", "batches", "finite"),
@@ -43,7 +43,7 @@ NAMES_ONE = {
     "data.py": "tensorflow",
     "batches.py": "tensorflow",
     "models/checkpoints.py": "torch",
-    "frameworks.py": "tensorflow",
+    "utils/backend.py": "tensorflow",
     "export/onnx.py": "torch",
     "export/saved_model.py": "tensorflow",
 }

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s import data, evaluation, stopping, training
+from keras_m3s import data, evaluation, training
 from keras_m3s.experiment import MODELS
 from keras_m3s.models import MMIN
 from keras_m3s.models.utt_fusion import LinearDecay
 from keras_m3s.runs import DamagedRunError, RunBusyError, RunDirectory
+from keras_m3s.utils import termination
 from tests.small import fitting, small
 
 EVERYWHERE = keras.backend.backend() == "torch"
@@ -175,10 +176,10 @@ def test_sigterm_saves_and_the_run_goes_on(splits, tmp_path):
     expected = evaluation.run_experiment(e, whole, splits)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(
-        stopping.Stopped, match="3 of 4 epochs of .*cut are saved. The same command"
+        termination.Stopped, match="3 of 4 epochs of .*cut are saved. The same command"
     ):
         evaluation.run_experiment(e, cut, splits, [Terminate()])
-    assert signal.getsignal(signal.SIGTERM) == before and not stopping.asked()
+    assert signal.getsignal(signal.SIGTERM) == before and not termination.asked()
     assert cut.checkpoints[0][0] == 3
     assert evaluation.run_experiment(e, cut, splits) == expected
 

@@ -8,8 +8,8 @@ from keras_m3s import data, stream
 from keras_m3s.batches import LEVELS, Batches, as_tf_dataset
 from keras_m3s.evaluation import run_experiment
 from keras_m3s.experiment import Experiment
-from keras_m3s.frameworks import set_random_seed
 from keras_m3s.runs import RunDirectory
+from keras_m3s.utils.backend import set_random_seed
 
 once = pytest.mark.once
 NAME = "train=50,valid=3,test=3,text=40x2,audio=64x3,vision=50x2"

@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s import evaluation, stopping, training
+from keras_m3s import evaluation, training
 from keras_m3s.executors import DONE, FAILED, REUSED, STOPPED, Place, execute, load
 from keras_m3s.runs import RunDirectory
 from keras_m3s.study import Condition, Planned
 from keras_m3s.together import run_together
+from keras_m3s.utils import termination
 from tests.small import small
 
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="replicas are JAX's")
@@ -43,7 +44,7 @@ def test_each_leaves_its_own_directory(tmp_path, monkeypatch):
 
     def asked_in_the_second_epoch(keeper, batch, logs=None):
         if stop and keeper.history:
-            stopping._asked.set()
+            termination._asked.set()
         batch_end(keeper, batch, logs)
 
     def fails_in_the_third(keeper, epoch, logs=None):

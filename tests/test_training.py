@@ -10,10 +10,10 @@ import pytest
 from keras_m3s import data, evaluation, training
 from keras_m3s.experiment import Experiment
 from keras_m3s.finite import NotFiniteError, StopNotFinite
-from keras_m3s.frameworks import set_random_seed
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.missing import MissingModality
 from keras_m3s.runs import RunDirectory
+from keras_m3s.utils.backend import set_random_seed
 from tests.small import fitting, small
 
 SMALL = {"hidden_size": 4, "transformer_size": 8}

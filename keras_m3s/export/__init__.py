@@ -22,10 +22,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s import writing
 from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
 from keras_m3s.prediction import CLS, SEP, RunModel
 from keras_m3s.runs import RunDirectory
+from keras_m3s.utils import atomic_files
 
 __all__ = ["FORMATS", "TOLERANCE", "export"]
 
@@ -87,11 +87,11 @@ def export(
         for key, array in inputs.items()
     }
     parents = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
-    with writing.explained(target):
+    with atomic_files.explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         work = pathlib.Path(tempfile.mkdtemp(prefix=".exporting-", dir=target.parent))
     try:
-        with writing.explained(target):
+        with atomic_files.explained(target):
             _check(model, _written(form, model.model, signature, work / name), form)
             os.replace(work / name, target)
     finally:

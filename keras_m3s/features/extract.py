@@ -25,7 +25,7 @@ import numpy as np
 
 from keras_m3s.features.clips import Clip, read_clips
 from keras_m3s.modalities import MODALITIES, TEXT_BERT
-from keras_m3s.writing import WriteError, whole
+from keras_m3s.utils.atomic_files import WriteError, whole
 
 SPLITS = ("train", "valid", "test")
 

@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s.frameworks import set_random_seed
+from keras_m3s.utils.backend import set_random_seed
 
 Callbacks = Callable[[int], Sequence[keras.callbacks.Callback]]
 

@@ -11,7 +11,7 @@ from typing import Any
 from keras_m3s.report.build import build
 from keras_m3s.report.collect import read_runs
 from keras_m3s.report.content import Content, Figure
-from keras_m3s.writing import whole
+from keras_m3s.utils.atomic_files import whole
 
 FORMATS: tuple[str, ...] = ("html", "markdown", "latex", "csv")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_m3s as m3s
-from keras_m3s.frameworks import set_random_seed
+from keras_m3s.utils.backend import set_random_seed
 
 SEEDS = (1, 4)
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="replicas are JAX's")

@@ -19,7 +19,7 @@ def no_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def backend() -> str:
+def backend_name() -> str:
     """Keras' backend; where the environment names it, found out without importing one."""
     if named := os.environ.get("KERAS_BACKEND"):
         return named
