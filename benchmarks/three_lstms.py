@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 import keras_m3s as m3s
-from keras_m3s.recurrent import LSTM
+from keras_m3s.layers.recurrent import LSTM
 
 WIDTHS = {"audio": 74, "vision": 47, "text": 768}
 TINY = {"audio": 3, "vision": 2, "text": 4}

@@ -201,7 +201,9 @@ class Experiment:
         }
         given = {name: value for name, value in overrides.items() if value is not None}
         if model == "self_mm" and given.get("model_arguments", {}).get("bert") is not None:
-            from keras_m3s.text import BERT_PATHS  # with Keras, for which the command need not wait
+            from keras_m3s.layers.text_states import (
+                BERT_PATHS,  # with Keras, for which the command need not wait
+            )
 
             # The paper's rate of text, where there is a BERT to have it.
             rates = {BERT_PATHS: 5e-5, **values["inner_learning_rate"]}

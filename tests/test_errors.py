@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import keras_m3s as m3s
-from keras_m3s import data, export, models, prediction, recurrent, report
+from keras_m3s import data, export, models, prediction, report
 from keras_m3s.batches import Batches
 from keras_m3s.experiment import Experiment
+from keras_m3s.layers import recurrent
 from keras_m3s.optimizers import GroupedAdam
 from keras_m3s.runs import RunDirectory
 

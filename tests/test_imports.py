@@ -22,7 +22,7 @@ LAYERS = (
     ("modalities", "tfds_builders"),
     ("utils",),
     ("missing", "patterns"),
-    ("losses", "optimizers", "metrics", "layers", "recurrent", "text"),
+    ("losses", "optimizers", "metrics", "layers"),
     ("data", "stream", "conditions", "batches", "finite"),
     ("features",),
     ("meta",),
@@ -38,7 +38,7 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 BACKENDS = ("jax", "jaxlib", "tensorflow", "torch")
 # Who may name a backend: the gradient primitives and the fast kernels, all of them; tf.data and the
 # reader of .pth files, one each, imported when used.
-NAMES_ANY = ("meta/", "recurrent/", "layers/recurrent/")
+NAMES_ANY = ("meta/", "layers/recurrent/")
 NAMES_ONE = {
     "data.py": "tensorflow",
     "batches.py": "tensorflow",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_m3s.layers import (
+from keras_m3s.layers.torch_defaults import (
     BatchNorm,
     GradientReversal,
     Linear,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from keras import ops
 
-from keras_m3s.recurrent import GRU, LSTM
+from keras_m3s.layers.recurrent import GRU, LSTM
 
 BACKEND = keras.backend.backend()
 LAYERS = {"lstm": LSTM, "gru": GRU}

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s.text import BERT_NO_DECAY_PATHS, BERT_PATHS, TextStates
+from keras_m3s.layers.text_states import BERT_NO_DECAY_PATHS, BERT_PATHS, TextStates
 
 FEATURES = np.random.default_rng(0).normal(size=(3, 5, 4)).astype("float32")
 

@@ -17,16 +17,22 @@ import numpy as np
 from keras import ops
 
 from keras_m3s import losses
-from keras_m3s.layers import EPSILON, Dropout, GradientReversal, Linear, TransformerEncoderLayer
-from keras_m3s.layers import activation as named_activation
+from keras_m3s.layers.recurrent import GRU, LSTM
+from keras_m3s.layers.text_states import TEXT, TextStates
+from keras_m3s.layers.torch_defaults import (
+    EPSILON,
+    Dropout,
+    GradientReversal,
+    Linear,
+    TransformerEncoderLayer,
+)
+from keras_m3s.layers.torch_defaults import activation as named_activation
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models import torch_weights as published
 from keras_m3s.models.base import PREDICTION, BaseModel
 from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
 from keras_m3s.optimizers import GroupedAdam
-from keras_m3s.recurrent import GRU, LSTM
-from keras_m3s.text import TEXT, TextStates
 
 ORDER = ("text", "vision", "audio")
 """The published order: of the transformer's tokens, and of the discriminator's classes."""
@@ -50,7 +56,7 @@ class MISA(BaseModel):
             default loss is cross-entropy with labels `(batch,)` int.
         rnn: `"lstm"` or `"gru"`, for audio and vision.
         activation: Of the projections, the discriminator and the fusion, see
-            `keras_m3s.layers.activation`.
+            `keras_m3s.layers.torch_defaults.activation`.
         dropout: Rate before the last layer (and within the discriminator).
         similarity: `"cmd"`, central moment discrepancy, or `"adversarial"`, a discriminator that
             must not tell modalities apart by their shared parts.
@@ -64,7 +70,7 @@ class MISA(BaseModel):
         text_encoder: `"mean"` of the text's states over its true steps, or `"rnn"`, the recurrence
             that audio and vision have, as published for word vectors without a BERT.
         bert: BERT backbone, preset name or folder where the batch holds tokens (`text_bert`), see
-            `keras_m3s.text.TextStates`.
+            `keras_m3s.layers.text_states.TextStates`.
 
     Reference: src/models.py and src/config.py of the published code.
     """

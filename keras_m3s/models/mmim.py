@@ -22,15 +22,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_m3s.layers import Dropout, activation
+from keras_m3s.layers.recurrent import LSTM
+from keras_m3s.layers.text_states import BERT_PATHS, TEXT, TextStates
+from keras_m3s.layers.torch_defaults import Dropout, activation
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models import contrast_stage
 from keras_m3s.models.base import PREDICTION, BaseModel
 from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
 from keras_m3s.models.mutual_information import CPC, MMILB, XavierNormal, dense
 from keras_m3s.models.torch_weights import TorchWeight, linear, lstm
-from keras_m3s.recurrent import LSTM
-from keras_m3s.text import BERT_PATHS, TEXT, TextStates
 
 PAIRS: dict[str, tuple[str, str]] = {
     "tv": ("text", "vision"),
@@ -68,7 +68,7 @@ class MMIM(BaseModel):
         encoder_dropout: Rate on the LSTMs' last states.
         add_va: Whether the pair (vision, audio) counts too.
         cpc_layers: Linear layers of a prediction from the fusion, >= 1, published 1.
-        cpc_activation: Activation after the first of several, see `keras_m3s.layers.activation`.
+        cpc_activation: Activation after the first of several, see `keras_m3s.layers.torch_defaults.activation`.
         mi_activation: Activation of the hidden layers of `MMILB`. (That of its last layers, which
             the published code has an argument for, it makes no use of.)
         contrast: Whether stage 0 runs and `nce` and `lld` count; H does in any case.
@@ -81,7 +81,7 @@ class MMIM(BaseModel):
             published code their gradients count in the norm that is clipped; with True they do so
             here, and the optimizer must hold them: that of `published_optimizer` does.
         bert: BERT backbone, preset name or folder where the batch holds tokens (`text_bert`), see
-            `keras_m3s.text.TextStates`.
+            `keras_m3s.layers.text_states.TextStates`.
 
     Raises:
         ValueError: An argument is out of range, or a modality is missing from the batch.

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_m3s.layers import Linear
+from keras_m3s.layers.torch_defaults import Linear
 from keras_m3s.losses import safe_norm
 from keras_m3s.models.torch_weights import TorchWeight, linear
 

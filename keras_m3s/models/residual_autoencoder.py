@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_m3s.layers import leaky_relu
+from keras_m3s.layers.torch_defaults import leaky_relu
 from keras_m3s.models.torch_weights import TorchWeight, linear
 
 

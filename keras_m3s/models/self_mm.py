@@ -17,15 +17,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_m3s.layers import Dropout, Linear
+from keras_m3s.layers.recurrent import LSTM
+from keras_m3s.layers.text_states import BERT_NO_DECAY_PATHS, BERT_PATHS, TextStates
+from keras_m3s.layers.torch_defaults import Dropout, Linear
 from keras_m3s.modalities import INDEX, TEXT_BERT, length_key
 from keras_m3s.models.base import PREDICTION, BaseModel
 from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
 from keras_m3s.models.torch_weights import TorchWeight, linear, lstm
 from keras_m3s.models.unimodal_labels import FUSION, KINDS, UNIMODAL, UnimodalLabels
 from keras_m3s.optimizers import DiscardPartialAccumulation, GroupedAdam
-from keras_m3s.recurrent import LSTM
-from keras_m3s.text import BERT_NO_DECAY_PATHS, BERT_PATHS, TextStates
 
 _MOSI = {"audio_hidden_size": 32, "post_fusion_dropout": 0.1, "post_text_dropout": 0.0}
 _MMSA_MOSI = {"vision_hidden_size": 32, "post_text_size": 32}
@@ -136,7 +136,7 @@ class SelfMM(BaseModel):
 
     Args:
         train_size: Rows of the training data, >= 1.
-        bert: What reads `text_bert`, see `keras_m3s.text.TextStates`; `None` where batches hold
+        bert: What reads `text_bert`, see `keras_m3s.layers.text_states.TextStates`; `None` where batches hold
             `text`.
         audio_hidden_size: Width of the audio LSTM; likewise `vision_hidden_size`.
         audio_layers: LSTM layers, published 1; likewise `vision_layers`.

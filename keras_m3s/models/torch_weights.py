@@ -103,7 +103,7 @@ def _directions(prefix: str, rnn: Any, layer: int) -> Iterator[tuple[Any, Callab
 
 
 def lstm(prefix: str, rnn: Any, layer: int = 0) -> Iterator[TorchWeight]:
-    """One layer of `nn.LSTM` to `keras_m3s.recurrent.LSTM` with `recurrent_bias=True`.
+    """One layer of `nn.LSTM` to `keras_m3s.layers.recurrent.LSTM` with `recurrent_bias=True`.
 
     Raises:
         ValueError: The layer has a single bias: a step of an optimizer would then not be PyTorch's.
@@ -131,7 +131,7 @@ def _gru_biases(bias_ih: Array, bias_hh: Array) -> Array:
 
 
 def gru(prefix: str, rnn: Any, layer: int = 0) -> Iterator[TorchWeight]:
-    """One layer of `nn.GRU` to `keras_m3s.recurrent.GRU`."""
+    """One layer of `nn.GRU` to `keras_m3s.layers.recurrent.GRU`."""
     for cell, name in _directions(prefix, rnn, layer):
         yield TorchWeight(name("weight_ih"), cell.kernel, _gru_gates)
         yield TorchWeight(name("weight_hh"), cell.recurrent_kernel, _gru_gates)
@@ -139,7 +139,7 @@ def gru(prefix: str, rnn: Any, layer: int = 0) -> Iterator[TorchWeight]:
 
 
 def transformer_encoder_layer(prefix: str, layer: Any) -> Iterator[TorchWeight]:
-    """`nn.TransformerEncoderLayer` to `keras_m3s.layers.TransformerEncoderLayer`."""
+    """`nn.TransformerEncoderLayer` to `keras_m3s.layers.torch_defaults.TransformerEncoderLayer`."""
     attention = f"{prefix}.self_attn"
     yield TorchWeight(f"{attention}.in_proj_weight", layer.projection.kernel, np.transpose)
     yield TorchWeight(f"{attention}.in_proj_bias", layer.projection.bias)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_m3s.layers import BatchNorm, Dropout
+from keras_m3s.layers.torch_defaults import BatchNorm, Dropout
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import MODALITIES
 from keras_m3s.models.base import PREDICTION, BaseModel

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import keras_m3s as m3s
-from keras_m3s.recurrent import LSTM
+from keras_m3s.layers.recurrent import LSTM
 from keras_m3s.utils.backend import set_random_seed
 
 BACKEND = keras.backend.backend()

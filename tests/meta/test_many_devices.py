@@ -19,7 +19,7 @@ SCRIPT = """
 import sys
 import keras, numpy as np
 import keras_m3s as m3s
-from keras_m3s.recurrent import LSTM
+from keras_m3s.layers.recurrent import LSTM
 
 rng = np.random.default_rng(0)
 x = {m: rng.normal(size=(48, 6, 3)).astype("float32") for m in ("audio", "vision", "text")}

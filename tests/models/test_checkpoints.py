@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_m3s.layers.recurrent import GRU, LSTM
 from keras_m3s.models.checkpoints import load_torch_checkpoint
 from keras_m3s.models.torch_weights import (
     TorchWeight,
@@ -19,7 +20,6 @@ from keras_m3s.models.torch_weights import (
     linear,
     lstm,
 )
-from keras_m3s.recurrent import GRU, LSTM
 
 
 class Toy(keras.Model):

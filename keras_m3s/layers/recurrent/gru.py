@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_m3s.recurrent.cells import GRUCell
-from keras_m3s.recurrent.layer import TORCH_ARGUMENTS, Recurrent, Weights
+from keras_m3s.layers.recurrent.base import TORCH_ARGUMENTS, Recurrent, Weights
+from keras_m3s.layers.recurrent.cells import GRUCell
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")

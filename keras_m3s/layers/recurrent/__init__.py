@@ -9,7 +9,7 @@ JAX and TensorFlow run a loop of this package's own (`loops`); PyTorch has kerne
 that are faster than any loop made of its own operations.
 """
 
-from keras_m3s.recurrent.gru import GRU
-from keras_m3s.recurrent.lstm import LSTM
+from keras_m3s.layers.recurrent.gru import GRU
+from keras_m3s.layers.recurrent.lstm import LSTM
 
 __all__ = ["GRU", "LSTM"]

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_m3s.recurrent.cells import backward_steps, forward_steps
+from keras_m3s.layers.recurrent.cells import backward_steps, forward_steps
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope  # has no public name
 
-from keras_m3s.recurrent.loops import longest_of, on_cpu, recurrence_of
+from keras_m3s.layers.recurrent.loops import longest_of, on_cpu, recurrence_of
 
 # What a gate's input is set to where there is no step: float16 holds it, and tanh of it is -1.
 SHUT = -1e4
