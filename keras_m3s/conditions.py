@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_m3s.data import Split
+from keras_m3s.missing.patterns import MMIN_CONDITIONS
 from keras_m3s.modalities import INDEX, MODALITIES
-from keras_m3s.patterns import MMIN_CONDITIONS
 
 CONDITIONS: dict[str, tuple[int, ...]] = {
     name: tuple(int(modality not in missing) for modality in MODALITIES)

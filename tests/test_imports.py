@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = (
     ("modalities", "tfds_builders"),
     ("utils",),
-    ("missing", "patterns"),
+    ("missing",),
     ("losses", "optimizers", "metrics", "layers"),
     ("data", "stream", "conditions", "batches", "finite"),
     ("features",),

@@ -8,8 +8,7 @@ from scipy import stats
 
 from keras_m3s import MissingModality
 from keras_m3s.missing import apply, fixed_draws, sample_draws
-from keras_m3s.modalities import MODALITIES
-from keras_m3s.patterns import (
+from keras_m3s.missing.patterns import (
     MMIN_CONDITIONS,
     PATTERNS,
     Place,
@@ -17,6 +16,7 @@ from keras_m3s.patterns import (
     frames_mask,
     gone_modalities,
 )
+from keras_m3s.modalities import MODALITIES
 
 
 def numpy(value):

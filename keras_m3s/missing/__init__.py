@@ -1,0 +1,36 @@
+"""What is missing: patterns of holes, the draws that decide them, the layer that cuts them."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_m3s.missing.layer import MissingModality as MissingModality
+    from keras_m3s.missing.patterns import MMIN_CONDITIONS as MMIN_CONDITIONS
+    from keras_m3s.missing.patterns import PATTERNS as PATTERNS
+    from keras_m3s.missing.patterns import span as span
+    from keras_m3s.missing.transform import apply as apply
+    from keras_m3s.missing.transform import fixed_draws as fixed_draws
+    from keras_m3s.missing.transform import sample_draws as sample_draws
+
+_WHERE = {
+    "MMIN_CONDITIONS": "patterns",
+    "MissingModality": "layer",
+    "PATTERNS": "patterns",
+    "apply": "transform",
+    "fixed_draws": "transform",
+    "sample_draws": "transform",
+    "span": "patterns",
+}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports when asked: the layer needs Keras, which takes seconds."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
