@@ -6,14 +6,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s.data import Split
+from keras_m3s.data.split import Split
+from keras_m3s.data.streaming import StreamedSplit
 from keras_m3s.experiment import Experiment
 from keras_m3s.meta.replicas import share_predict
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics
 from keras_m3s.runs import RunDirectory
 from keras_m3s.selection import looks_at_test
-from keras_m3s.stream import StreamedSplit
 from keras_m3s.training import best_model, fixed_batches, train, transform
 
 TEST_STREAM = 0

@@ -10,11 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s.batches import Batches, SetEpoch
-from keras_m3s.data import Split
+from keras_m3s.data.batches import Batches
+from keras_m3s.data.callbacks import SetEpoch, StopNotFinite
+from keras_m3s.data.split import Split
+from keras_m3s.data.streaming import StreamedSplit
 from keras_m3s.experiment import Experiment
-from keras_m3s.finite import StopNotFinite
-from keras_m3s.stream import StreamedSplit
 from keras_m3s.utils import termination
 
 LEARNING_RATE = 5e-4

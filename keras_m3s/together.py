@@ -12,13 +12,13 @@ from typing import Any
 import keras
 
 from keras_m3s import training
-from keras_m3s.data import Split
+from keras_m3s.data.split import Split
+from keras_m3s.data.streaming import StreamedSplit
 from keras_m3s.evaluation import Follow, evaluate
 from keras_m3s.experiment import Experiment
 from keras_m3s.meta.replicas import build_variables, check_backend, fit_replicas
 from keras_m3s.runs import RunDirectory
 from keras_m3s.selection import looks_at_test
-from keras_m3s.stream import StreamedSplit
 from keras_m3s.utils import termination
 
 Run = tuple[Experiment, RunDirectory]

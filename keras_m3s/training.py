@@ -11,15 +11,15 @@ import keras
 import numpy as np
 
 from keras_m3s import first_stage, models, selection
-from keras_m3s.batches import Batches, SetEpoch
-from keras_m3s.data import Split
+from keras_m3s.data.batches import Batches
+from keras_m3s.data.callbacks import SetEpoch, StopNotFinite
+from keras_m3s.data.split import Split
+from keras_m3s.data.streaming import StreamedSplit
 from keras_m3s.experiment import Experiment
-from keras_m3s.finite import StopNotFinite
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality, fixed_draws
 from keras_m3s.runs import DamagedRunError, RunDirectory, environment
-from keras_m3s.stream import StreamedSplit
 from keras_m3s.utils import termination
 from keras_m3s.utils.backend import set_random_seed, tensorflow_unused
 

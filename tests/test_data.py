@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from keras_m3s import data
-from keras_m3s.batches import Batches, SetEpoch, as_tf_dataset
+from keras_m3s.data.batches import Batches, as_tf_dataset
+from keras_m3s.data.callbacks import SetEpoch
 from tfds_builders import mmsa, testing
 from tfds_builders.cmu_mosi.cmu_mosi_dataset_builder import CmuMosi, MosiConfig
 from tfds_builders.cmu_mosi.folds import FOLDS
@@ -237,7 +238,7 @@ def test_prepared_file_comes_back_equal_without_network(content, tmp_path, monke
 
 @once
 def test_read_where_there_is_no_array_record(content, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "_file_format", lambda: "tfrecord")
+    monkeypatch.setattr(data.loading, "_file_format", lambda: "tfrecord")
     path = testing.write(tmp_path / "a.pkl", content)
     splits = data.load("cmu_mosi", data_dir=tmp_path / "out", manual_dir=tmp_path)
     assert list((tmp_path / "out").rglob("*.tfrecord*"))
@@ -309,7 +310,7 @@ def test_fixed_config_checks_shapes_sizes_and_hash(content, tmp_path):
         pytest.warns(UserWarning, match="with SHA-256 0000.*It is read as it is"),
         pytest.warns(UserWarning, match="Received: {'train': 4, 'valid': 2, 'test': 3}"),
     ):
-        data._prepare(builder, str(tmp_path))
+        data.loading._prepare(builder, str(tmp_path))
     assert builder.info.splits["test"].num_examples == 3
 
     for split in content.values():
@@ -319,7 +320,7 @@ def test_fixed_config_checks_shapes_sizes_and_hash(content, tmp_path):
         pytest.warns(UserWarning, match="with SHA-256 0000"),
         pytest.raises(DataError, match=r"`text_bert` of shape \(N, 3, 6\)"),
     ):
-        data._prepare(CmuMosi(data_dir=tmp_path / "more", config=config), str(tmp_path))
+        data.loading._prepare(CmuMosi(data_dir=tmp_path / "more", config=config), str(tmp_path))
 
 
 @once

@@ -23,7 +23,7 @@ LAYERS = (
     ("utils",),
     ("missing",),
     ("losses", "optimizers", "metrics", "layers"),
-    ("data", "stream", "conditions", "batches", "finite"),
+    ("data",),
     ("features",),
     ("meta",),
     ("models", "experiment", "first_stage"),
@@ -40,8 +40,8 @@ BACKENDS = ("jax", "jaxlib", "tensorflow", "torch")
 # reader of .pth files, one each, imported when used.
 NAMES_ANY = ("meta/", "layers/recurrent/")
 NAMES_ONE = {
-    "data.py": "tensorflow",
-    "batches.py": "tensorflow",
+    "data/decoding.py": "tensorflow",
+    "data/batches.py": "tensorflow",
     "models/checkpoints.py": "torch",
     "utils/backend.py": "tensorflow",
     "export/onnx.py": "torch",
@@ -161,7 +161,7 @@ def test_only_some_name_a_backend(module):
     [
         ("keras_m3s.missing", "from keras_m3s.models import misa", 1),
         ("keras_m3s.missing", "def f():\n    import keras_m3s.meta.m3s", 1),
-        ("keras_m3s.models.misa", "from ..meta import m3s", 1),
+        ("keras_m3s.meta.m3s", "from ..models import misa", 1),
         ("keras_m3s.models.misa", "from . import base\nfrom keras_m3s import losses", 0),
         ("keras_m3s.models.misa", "from keras_m3s import M3S", 1),
         ("keras_m3s.tfds_builders.a.b", "import keras_m3s.modalities", 1),
@@ -179,9 +179,9 @@ def test_the_check_of_directions_sees(module, source, count):
         ("losses.py", "import torch.nn", 1),
         ("losses.py", "def f():\n    from jax import numpy", 1),
         ("losses.py", "if keras.backend.backend() == 'jax': pass", 1),
-        ("data.py", "import tensorflow as tf", 1),
-        ("data.py", "def f():\n    import tensorflow as tf", 0),
-        ("data.py", "def f():\n    import jax", 1),
+        ("data/batches.py", "import tensorflow as tf", 1),
+        ("data/batches.py", "def f():\n    import tensorflow as tf", 0),
+        ("data/batches.py", "def f():\n    import jax", 1),
         ("meta/jax_primitives.py", "import jax", 0),
     ],
 )

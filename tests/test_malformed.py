@@ -275,7 +275,9 @@ def test_repaired_and_counted(name, tmp_path):
     with pytest.warns(UserWarning, match=match):
         builder = read(tmp_path / "in")
     for split in data.SPLITS:
-        assert all(np.isfinite(a).all() for a in data._read_split(builder, split).features.values())
+        assert all(
+            np.isfinite(a).all() for a in data.decoding.read_split(builder, split).features.values()
+        )
 
 
 def test_a_full_disk_or_a_bug_is_not_called_a_damaged_file(tmp_path, monkeypatch):

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s import data, stream
-from keras_m3s.batches import LEVELS, Batches, as_tf_dataset
+from keras_m3s import data
+from keras_m3s.data import streaming
+from keras_m3s.data.batches import LEVELS, Batches, as_tf_dataset
 from keras_m3s.evaluation import run_experiment
 from keras_m3s.experiment import Experiment
 from keras_m3s.runs import RunDirectory
@@ -27,7 +28,7 @@ def split(where):
 
 @pytest.fixture(scope="module")
 def on_disk(where):
-    return stream.load("synthetic_msa", **where)["train"]
+    return streaming.load("synthetic_msa", **where)["train"]
 
 
 def assert_same(one, other):
@@ -131,7 +132,7 @@ def test_a_run_from_disk_ends_as_one_from_memory(tmp_path):
         model_arguments={"hidden_size": 4, "transformer_size": 8},
     )  # fmt: skip
     metrics = []
-    for name, load in (("memory", data.load), ("disk", stream.load)):
+    for name, load in (("memory", data.load), ("disk", streaming.load)):
         run = RunDirectory(tmp_path / name)
         metrics.append(run_experiment(experiment, run, load("synthetic_msa", **where)))
     assert metrics[0] == metrics[1]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from keras_m3s import data, evaluation, training
+from keras_m3s.data.callbacks import NotFiniteError, StopNotFinite
 from keras_m3s.experiment import Experiment
-from keras_m3s.finite import NotFiniteError, StopNotFinite
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.missing import MissingModality
 from keras_m3s.runs import RunDirectory

@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
-from keras_m3s.batches import Batches
-from keras_m3s.finite import StopNotFinite
+from keras_m3s.data.batches import Batches
+from keras_m3s.data.callbacks import StopNotFinite
 from keras_m3s.optimizers import GroupedAdam
 
 MI_PATHS = r"(^|/)mi_(tv|ta|va)/"

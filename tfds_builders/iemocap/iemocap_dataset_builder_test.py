@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets.public_api as tfds
 
-from keras_m3s import conditions, data
+from keras_m3s import data
+from keras_m3s.data import mmin_conditions
 
 from ..pickles import DataError
 from ..testing import SIZES, write_iemocap
@@ -84,16 +85,16 @@ def test_another_number_of_utterances_is_a_warning(folder: Any, tmp_path: Any) -
 def test_six_conditions_make_table_1(folder: Any, tmp_path: Any) -> None:
     write_iemocap(folder, SMALL)
     split = read(folder, tmp_path)["valid"]
-    six = conditions.whole_modality(split)
+    six = mmin_conditions.whole_modality(split)
     assert len(six) == 6 * len(split)
-    for item, (name, there) in enumerate(list(conditions.CONDITIONS.items()) * len(split)):
+    for item, (name, there) in enumerate(list(mmin_conditions.CONDITIONS.items()) * len(split)):
         assert six.ids[item] == f"{split.ids[item // 6]}/{name}"
         assert six.labels[item] == split.labels[item // 6]
         assert six.features["missing_index"][item].tolist() == list(there)
         for column, modality in enumerate(("audio", "vision", "text")):
             wanted = split.features[modality][item // 6] * there[column]
             np.testing.assert_array_equal(six.features[modality][item], wanted)
-    table_1 = conditions.counted({"train": 4446, "valid": 557, "test": 528})
+    table_1 = mmin_conditions.counted({"train": 4446, "valid": 557, "test": 528})
     assert table_1 == {"train": 4446, "valid": 3342, "test": 3168}
     assert 4446 + 557 + 528 == 5531
 

@@ -14,9 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s.data import Split
+from keras_m3s.data.split import Split
+from keras_m3s.data.streaming import StreamedSplit
 from keras_m3s.modalities import DRAWS, MODALITIES, TEXT_BERT, length_key
-from keras_m3s.stream import StreamedSplit
 
 WINDOW = 20
 """Batches that are sorted together by length: more save more padding, fewer mix better."""
@@ -189,21 +189,6 @@ def trimmed(x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if TEXT_BERT in x:
         cut[TEXT_BERT] = x[TEXT_BERT][:, :, : keep(x[TEXT_BERT].shape[2])]
     return {**x, **cut}
-
-
-class SetEpoch(keras.callbacks.Callback):
-    """Keeps `Batches.epoch` equal to the epoch of `fit`, so that a resumed run goes on as it would.
-
-    Args:
-        batches: What `fit` trains on.
-    """
-
-    def __init__(self, batches: Batches) -> None:
-        super().__init__()
-        self.batches = batches
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.batches.epoch = epoch
 
 
 def as_tf_dataset(batches: Batches) -> Any:

@@ -1,4 +1,4 @@
-"""A training whose loss is no number any more ends at that step, and says which rows it was."""
+"""Callbacks of training on `Batches`: their order in an epoch, and a stop where the loss is not finite."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s.batches import Batches
+from keras_m3s.data.batches import Batches
+
+
+class SetEpoch(keras.callbacks.Callback):
+    """Keeps `Batches.epoch` equal to the epoch of `fit`, so that a resumed run goes on as it would.
+
+    Args:
+        batches: What `fit` trains on.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.batches.epoch = epoch
+
 
 NAMED = 8
 """Rows of a batch whose ids stand in the message; the error has all."""

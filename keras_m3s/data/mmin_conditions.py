@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_m3s.data import Split
+from keras_m3s.data.split import Split
 from keras_m3s.missing.patterns import MMIN_CONDITIONS
 from keras_m3s.modalities import INDEX, MODALITIES
 

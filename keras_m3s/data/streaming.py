@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_m3s import data
+from keras_m3s.data import decoding, loading
+from keras_m3s.data.split import SPLITS
 from keras_m3s.modalities import INDEX, MODALITIES, length_key
 
 
@@ -55,7 +56,7 @@ class StreamedSplit:
         self._places = order.astype(np.int64)  # row -> where it lies in the files
 
         def column(key: str) -> np.ndarray:
-            kind = data.memory_type(builder.info.features[key].np_dtype)
+            kind = decoding.memory_type(builder.info.features[key].np_dtype)
             return np.asarray(columns[key], dtype=kind)[order]
 
         self.ids = [columns["id"][place].decode() for place in order]
@@ -70,7 +71,7 @@ class StreamedSplit:
         """Features of some rows, in their order, as `Split.take` gives them."""
         places = self._places[np.asarray(rows)].tolist()
         read = enumerate(self._source.__getitems__(places))
-        arrays = data.filled(self._builder, read, len(places))
+        arrays = decoding.filled(self._builder, read, len(places))
         arrays.update({length_key(m): length[rows] for m, length in self.lengths.items()})
         return {**arrays, INDEX: np.asarray(rows, dtype=np.int32)}
 
@@ -96,5 +97,5 @@ def load(
 
     Raises: as `keras_m3s.data.load`, and ValueError where the files have no random access.
     """
-    builder = data.prepare(name, data_dir, manual_dir, config)
-    return {split: StreamedSplit(builder, split) for split in data.SPLITS}
+    builder = loading.prepare(name, data_dir, manual_dir, config)
+    return {split: StreamedSplit(builder, split) for split in SPLITS}
