@@ -22,12 +22,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_m3s.meta import primitives
+from keras_m3s.meta import backend
 from keras_m3s.meta.with_missing import WithMissing
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
-class MetaModel(primitives.MetaStep, WithMissing):
+class MetaModel(backend.MetaStep, WithMissing):
     """Trains a model so that a few steps on support rows serve it well on query rows.
 
     In a batch, rows 0::2 are support and rows 1::2 query; a batch of one row is both. Non-trainable
@@ -90,8 +90,8 @@ class MetaModel(primitives.MetaStep, WithMissing):
         return [self._inner_rates[pattern] for pattern in found if pattern is not None]
 
     def meta_gradient(
-        self, trainable: list[Any], state: primitives.State, data: Any, scale: Any
-    ) -> tuple[list[Any], primitives.Pass, Any]:
+        self, trainable: list[Any], state: backend.State, data: Any, scale: Any
+    ) -> tuple[list[Any], backend.Pass, Any]:
         """Lines 3 to 11 of Algorithm 1 up to the gradient: no variable is read or written.
 
         Args:
@@ -107,24 +107,24 @@ class MetaModel(primitives.MetaStep, WithMissing):
         state, (support, query) = self._drawn(trainable, state, (support, query))
         rates = self.inner_rates()
 
-        def inner_step(theta: list[Any], state: primitives.State, holed: Any) -> tuple[Any, Any]:
+        def inner_step(theta: list[Any], state: backend.State, holed: Any) -> tuple[Any, Any]:
             def loss(values: list[Any]) -> tuple[Any, Any]:
                 done = self.objective(values, state, holed)
                 return done.loss if scale is None else done.loss * scale, done
 
-            gradients, done = primitives.gradient(loss, theta, again=not self.first_order)
-            gradients = primitives.sum_over_replicas(gradients)
+            gradients, done = backend.gradient(loss, theta, again=not self.first_order)
+            gradients = backend.sum_over_replicas(gradients)
             if scale is not None:
                 gradients = _unscale(gradients, scale)
             theta = [t - a * g for t, a, g in zip(theta, rates, gradients, strict=True)]
             # Metrics count the query pass alone.
-            return theta, primitives.State(done.state.non_trainable, state.metrics)
+            return theta, backend.State(done.state.non_trainable, state.metrics)
 
-        def adapt(theta: list[Any]) -> tuple[list[Any], primitives.State]:
+        def adapt(theta: list[Any]) -> tuple[list[Any], backend.State]:
             # Made once for all K steps, and gone before the query rows have theirs.
             x, *others = support
             step = functools.partial(inner_step, holed=(self.prepare(x), *others))
-            adapted, after = primitives.repeat(
+            adapted, after = backend.repeat(
                 step, (theta, state), self.inner_steps, again=not self.first_order
             )
             return adapted, self._with_memories_of(state, after)
@@ -136,20 +136,18 @@ class MetaModel(primitives.MetaStep, WithMissing):
 
         if self.first_order:
             trainable, adapted_state = adapt(trainable)
-        gradients, done = primitives.gradient(outer_loss, trainable)
+        gradients, done = backend.gradient(outer_loss, trainable)
         return gradients, done, query
 
     def _drawn(
-        self, trainable: list[Any], state: primitives.State, batches: tuple[Any, Any]
-    ) -> tuple[primitives.State, list[Any]]:
+        self, trainable: list[Any], state: backend.State, batches: tuple[Any, Any]
+    ) -> tuple[backend.State, list[Any]]:
         """Support and query with the draws of their holes (line 3), and the seed state after."""
         with self.scope(trainable, state) as scope:
             drawn = [(self.draw(x), y, weight) for x, y, weight in batches]
         return self.state_after(scope, state), drawn
 
-    def _with_memories_of(
-        self, before: primitives.State, after: primitives.State
-    ) -> primitives.State:
+    def _with_memories_of(self, before: backend.State, after: backend.State) -> backend.State:
         memories = {id(v) for v in getattr(self.model, "memories", ())}
         values = [
             old if id(v) in memories else new
@@ -157,7 +155,7 @@ class MetaModel(primitives.MetaStep, WithMissing):
                 self.non_trainable_variables, before.non_trainable, after.non_trainable, strict=True
             )
         ]
-        return primitives.State(values, after.metrics)
+        return backend.State(values, after.metrics)
 
     def get_config(self) -> dict[str, Any]:
         rates = self.inner_learning_rate
@@ -179,7 +177,7 @@ def split_rows(data: Any) -> tuple[Any, Any]:
 
 
 def _support_rows(rows: Any) -> Any:
-    return None if rows is None else primitives.every_second(rows, 0)
+    return None if rows is None else backend.every_second(rows, 0)
 
 
 def _query_rows(rows: Any) -> Any:
@@ -187,8 +185,8 @@ def _query_rows(rows: Any) -> Any:
         return None
     size = ops.shape(rows)[0]
     if isinstance(size, int):
-        return primitives.every_second(rows, min(1, size - 1))
-    return primitives.every_second(rows, ops.minimum(ops.cast(1, size.dtype), size - 1))
+        return backend.every_second(rows, min(1, size - 1))
+    return backend.every_second(rows, ops.minimum(ops.cast(1, size.dtype), size - 1))
 
 
 def _unscale(gradients: list[Any], scale: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_m3s.meta import primitives
+from keras_m3s.meta import backend
 from keras_m3s.missing import MissingModality
 from keras_m3s.modalities import COMPLEMENT, DRAWS
 
@@ -23,7 +23,7 @@ CUT = "cut"
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
-class WithMissing(primitives.Objective, keras.Model):
+class WithMissing(backend.Objective, keras.Model):
     """Wraps a model so that it sees its inputs through `MissingModality`.
 
     Args:
@@ -125,7 +125,7 @@ class WithMissing(primitives.Objective, keras.Model):
                 f"Received: {type(inputs).__name__}."
             )
         batch_size = ops.shape(keras.tree.flatten(dict(inputs))[0])[0]
-        draws = primitives.rows_of_this_replica(self.missing.sample_draws, batch_size)
+        draws = backend.rows_of_this_replica(self.missing.sample_draws, batch_size)
         return {**inputs, DRAWS: draws}
 
     def prepare(self, inputs: Any) -> Any:

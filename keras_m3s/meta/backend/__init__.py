@@ -7,14 +7,14 @@ calls it.
 
 import keras
 
-from keras_m3s.meta.objective import Pass, State
+from keras_m3s.meta.functional import Pass, State
 
 if keras.backend.backend() == "jax":
-    from keras_m3s.meta import jax_primitives as _backend
+    from keras_m3s.meta.backend import jax as _backend
 elif keras.backend.backend() == "tensorflow":
-    from keras_m3s.meta import tensorflow_primitives as _backend  # type: ignore[no-redef]  # one of three
+    from keras_m3s.meta.backend import tensorflow as _backend  # type: ignore[no-redef]  # one of three
 elif keras.backend.backend() == "torch":
-    from keras_m3s.meta import torch_primitives as _backend  # type: ignore[no-redef]  # one of three
+    from keras_m3s.meta.backend import torch as _backend  # type: ignore[no-redef]  # one of three
 else:
     raise ImportError(
         "keras_m3s trains on the Keras backends 'jax', 'tensorflow' and 'torch'. Received: "

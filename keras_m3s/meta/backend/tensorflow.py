@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_m3s.meta import objective
-from keras_m3s.meta.objective import State
+from keras_m3s.meta import functional
+from keras_m3s.meta.functional import State
 
 
 def gradient(fn: Callable[[Any], Any], values: list[Any], again: bool = False) -> tuple[Any, Any]:
@@ -96,7 +96,7 @@ def rows_of_this_replica(sample: Callable[[Any], Any], batch_size: Any) -> Any:
     return rows[first : first + batch_size]
 
 
-class Objective(objective.Objective):
+class Objective(functional.Objective):
     """Builds the model before its first step is traced.
 
     Keras leaves that to the step. But no variable may be made in a stateless scope, and a program
@@ -128,12 +128,12 @@ class MetaStep:
             trainable,
             state,
             keras.utils.unpack_x_y_sample_weight(data),
-            objective.loss_scale(self.optimizer),
+            functional.loss_scale(self.optimizer),
         )
         self.optimizer.apply(gradients, self.trainable_variables)
-        objective.commit(self, state, done.state)
+        functional.commit(self, state, done.state)
         x, y, sample_weight = query
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         loss = done.loss if replicas == 1 else done.loss * replicas
-        self._loss_tracker.update_state(loss, sample_weight=objective.rows(x))
+        self._loss_tracker.update_state(loss, sample_weight=functional.rows(x))
         return self.compute_metrics(x, y, done.outputs, sample_weight)

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import keras
 
-from keras_m3s.meta import objective
-from keras_m3s.meta.objective import State
+from keras_m3s.meta import functional
+from keras_m3s.meta.functional import State
 
 
 def gradient(fn: Callable[[Any], Any], values: list[Any], again: bool = False) -> tuple[Any, Any]:
@@ -46,7 +46,7 @@ def rows_of_this_replica(sample: Callable[[Any], Any], batch_size: Any) -> Any:
     return sample(batch_size)
 
 
-class Objective(objective.Objective):
+class Objective(functional.Objective):
     """Keras' own steps on JAX, with forward pass and loss in one scope."""
 
     def compute_loss_and_updates(
@@ -72,7 +72,7 @@ class Objective(objective.Objective):
 def loss_scale(optimizer: Any, variables: list[Any]) -> Any:
     """What the optimizer multiplies a loss by, or `None` where it leaves it as it is."""
     with keras.StatelessScope(state_mapping=list(zip(optimizer.variables, variables, strict=True))):
-        return objective.loss_scale(optimizer)
+        return functional.loss_scale(optimizer)
 
 
 class MetaStep:

@@ -7,9 +7,9 @@ import keras
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from keras_m3s.meta import objective
-from keras_m3s.meta.objective import Objective as Objective
-from keras_m3s.meta.objective import State
+from keras_m3s.meta import functional
+from keras_m3s.meta.functional import Objective as Objective
+from keras_m3s.meta.functional import State
 
 
 def gradient(fn: Callable[[Any], Any], values: list[Any], again: bool = False) -> tuple[Any, Any]:
@@ -73,11 +73,11 @@ class MetaStep:
             trainable,
             state,
             keras.utils.unpack_x_y_sample_weight(data),
-            objective.loss_scale(self.optimizer),
+            functional.loss_scale(self.optimizer),
         )
         with torch.no_grad():
             self.optimizer.apply(gradients, self.trainable_variables)
-            objective.commit(self, state, done.state)
+            functional.commit(self, state, done.state)
         x, y, sample_weight = query
-        self._loss_tracker.update_state(done.loss, sample_weight=objective.rows(x))
+        self._loss_tracker.update_state(done.loss, sample_weight=functional.rows(x))
         return self.compute_metrics(x, y, done.outputs, sample_weight)
