@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s import first_stage, models, selection
+from keras_m3s import models, selection
 from keras_m3s.data.batches import Batches
 from keras_m3s.data.callbacks import SetEpoch, StopNotFinite
 from keras_m3s.data.split import Split
@@ -19,6 +19,7 @@ from keras_m3s.experiment import Experiment
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality, fixed_draws
+from keras_m3s.models.mmin import pretraining
 from keras_m3s.runs import DamagedRunError, RunDirectory, environment
 from keras_m3s.utils import termination
 from keras_m3s.utils.backend import set_random_seed, tensorflow_unused
@@ -119,7 +120,7 @@ def prepare(
     if restored is not None:
         model = restored
     elif experiment.first_stage_epochs:
-        first_stage.teach(model.model, experiment, splits)
+        pretraining.teach(model.model, experiment, splits)
     procedure = model.model.training_callbacks(batches)
     keeper = Keeper(run, experiment, model.model, run.read_history()[:done], share)
     return Ready(

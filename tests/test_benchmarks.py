@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import interleave, tables
 from keras_m3s import models
-from keras_m3s.models.checkpoints import load_torch_checkpoint
+from keras_m3s.models.torch_import.checkpoints import load_torch_checkpoint
 
 pytestmark = pytest.mark.once
 

@@ -26,7 +26,7 @@ LAYERS = (
     ("data",),
     ("features",),
     ("meta",),
-    ("models", "experiment", "first_stage"),
+    ("models", "experiment"),
     ("experiments", "selection", "runs", "training", "evaluation", "together"),
     ("inference", "prediction", "export"),
     ("study", "executors", "estimate"),
@@ -42,7 +42,7 @@ NAMES_ANY = ("meta/", "layers/recurrent/")
 NAMES_ONE = {
     "data/decoding.py": "tensorflow",
     "data/batches.py": "tensorflow",
-    "models/checkpoints.py": "torch",
+    "models/torch_import/checkpoints.py": "torch",
     "utils/backend.py": "tensorflow",
     "export/onnx.py": "torch",
     "export/saved_model.py": "tensorflow",

@@ -15,7 +15,7 @@ from keras_m3s.layers.torch_defaults import (
     TransformerEncoderLayer,
     activation,
 )
-from keras_m3s.models.torch_weights import transformer_encoder_layer
+from keras_m3s.models.torch_import.weights import transformer_encoder_layer
 
 
 def derivatives(function: Callable[[Any], Any], x: float) -> tuple[float, float]:

@@ -16,7 +16,7 @@ import pytest
 from keras_m3s import data, evaluation, training
 from keras_m3s.experiment import MODELS
 from keras_m3s.models import MMIN
-from keras_m3s.models.utt_fusion import LinearDecay
+from keras_m3s.models.mmin.utt_fusion import LinearDecay
 from keras_m3s.runs import DamagedRunError, RunBusyError, RunDirectory
 from keras_m3s.utils import termination
 from tests.small import fitting, small

@@ -29,9 +29,9 @@ from keras_m3s.layers.torch_defaults import (
 from keras_m3s.layers.torch_defaults import activation as named_activation
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import TEXT_BERT, length_key
-from keras_m3s.models import torch_weights as published
 from keras_m3s.models.base import PREDICTION, BaseModel
-from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
+from keras_m3s.models.torch_import import weights as published
+from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
 from keras_m3s.optimizers import GroupedAdam
 
 ORDER = ("text", "vision", "audio")

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s.models.checkpoints import load_torch_checkpoint
+from keras_m3s.models.torch_import.checkpoints import load_torch_checkpoint
 
 
 def load_golden_weights(model: Any, params: Mapping[str, np.ndarray]) -> None:

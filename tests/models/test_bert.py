@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keras_m3s.layers.text_states import TextStates
-from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
-from keras_m3s.models.checkpoints import load_torch_checkpoint
+from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
+from keras_m3s.models.torch_import.checkpoints import load_torch_checkpoint
 
 SIZES = {"hidden_dim": 12, "intermediate_dim": 20, "num_heads": 3, "num_layers": 2}
 

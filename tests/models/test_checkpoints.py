@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_m3s.layers.recurrent import GRU, LSTM
-from keras_m3s.models.checkpoints import load_torch_checkpoint
-from keras_m3s.models.torch_weights import (
+from keras_m3s.models.torch_import.checkpoints import load_torch_checkpoint
+from keras_m3s.models.torch_import.weights import (
     TorchWeight,
     batch_norm,
     conv,

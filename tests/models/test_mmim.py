@@ -9,9 +9,15 @@ from parity import assert_gradients, built, gradients, load_golden_weights, part
 
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality
-from keras_m3s.models.contrast_stage import ContrastStage
-from keras_m3s.models.mmim import MMIM, PAIRS
-from keras_m3s.models.mutual_information import Moments, XavierNormal, class_moments, entropy, pool
+from keras_m3s.models.mmim.contrast_stage import ContrastStage
+from keras_m3s.models.mmim.mmim import MMIM, PAIRS
+from keras_m3s.models.mmim.mutual_information import (
+    Moments,
+    XavierNormal,
+    class_moments,
+    entropy,
+    pool,
+)
 
 STEPS, WIDTHS = 5, {"audio": 3, "vision": 4, "text": 6}
 SMALL = {

@@ -7,11 +7,11 @@ from keras import ops
 
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality
-from keras_m3s.models.checkpoints import load_torch_checkpoint
-from keras_m3s.models.mmin import MMIN
-from keras_m3s.models.residual_autoencoder import ResidualAutoencoder
-from keras_m3s.models.utt_fusion import Classifier, LinearDecay, UttFusion
-from keras_m3s.models.utterance_encoders import SequenceEncoder, TextCNN
+from keras_m3s.models.mmin.mmin import MMIN
+from keras_m3s.models.mmin.residual_autoencoder import ResidualAutoencoder
+from keras_m3s.models.mmin.utt_fusion import Classifier, LinearDecay, UttFusion
+from keras_m3s.models.mmin.utterance_encoders import SequenceEncoder, TextCNN
+from keras_m3s.models.torch_import.checkpoints import load_torch_checkpoint
 from tests.models import parity
 
 # To trace MMIN takes TensorFlow longer than these few steps; `test_contract` does so.

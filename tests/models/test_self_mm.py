@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from parity import assert_gradients, load_golden_weights, part, run
 
-from keras_m3s.models.self_mm import PRESETS, RATES, SelfMM
-from keras_m3s.models.unimodal_labels import KINDS, UNIMODAL
+from keras_m3s.models.self_mm.self_mm import PRESETS, RATES, SelfMM
+from keras_m3s.models.self_mm.unimodal_labels import KINDS, UNIMODAL
 
 Arrays = dict[str, np.ndarray]
 

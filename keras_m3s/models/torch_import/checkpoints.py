@@ -1,7 +1,7 @@
 """Published PyTorch checkpoints to Keras weights: every weight accounted for, or one error.
 
 A model says in `torch_weights()` which PyTorch array fills which variable
-(`keras_m3s.models.torch_weights`). Two class attributes, both optional, say how published files
+(`keras_m3s.models.torch_import.weights`). Two class attributes, both optional, say how published files
 differ from that list:
 
 - `torch_unused`: regular expressions, matched in full, of names the port has no use for;
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_m3s.models.torch_weights import Array, TorchWeight
+from keras_m3s.models.torch_import.weights import Array, TorchWeight
 
 TORCH_SUFFIXES = (".pth", ".pt", ".std", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model_state_dict", "model")

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_m3s.layers.torch_defaults import leaky_relu
-from keras_m3s.models.torch_weights import TorchWeight, linear
+from keras_m3s.models.torch_import.weights import TorchWeight, linear
 
 
 def kaiming() -> Any:

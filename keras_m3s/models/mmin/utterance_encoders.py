@@ -9,8 +9,8 @@ from keras import ops
 from keras_m3s.layers.recurrent import LSTM
 from keras_m3s.layers.torch_defaults import Dropout
 from keras_m3s.modalities import MODALITIES, length_key
-from keras_m3s.models.residual_autoencoder import initialized_dense, kaiming
-from keras_m3s.models.torch_weights import TorchWeight, conv_over_words, linear, lstm
+from keras_m3s.models.mmin.residual_autoencoder import initialized_dense, kaiming
+from keras_m3s.models.torch_import.weights import TorchWeight, conv_over_words, linear, lstm
 
 POOLINGS = ("max", "last")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_m3s.models.torch_weights import Array, TorchWeight
+from keras_m3s.models.torch_import.weights import Array, TorchWeight
 
 BERT_UNUSED: tuple[str, ...] = (r"(.*\.)?embeddings\.position_ids",)
 """For a model's `torch_unused`: a buffer 0, 1, 2, ... that older releases kept as a weight."""

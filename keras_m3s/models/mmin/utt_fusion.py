@@ -19,9 +19,9 @@ from keras_m3s.layers.torch_defaults import BatchNorm, Dropout
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import MODALITIES
 from keras_m3s.models.base import PREDICTION, BaseModel
-from keras_m3s.models.residual_autoencoder import initialized_dense, kaiming
-from keras_m3s.models.torch_weights import TorchWeight, batch_norm, linear
-from keras_m3s.models.utterance_encoders import UtteranceEncoders
+from keras_m3s.models.mmin.residual_autoencoder import initialized_dense, kaiming
+from keras_m3s.models.mmin.utterance_encoders import UtteranceEncoders
+from keras_m3s.models.torch_import.weights import TorchWeight, batch_norm, linear
 from keras_m3s.optimizers import GroupedAdam
 
 JOINED = ("audio", "text", "vision")

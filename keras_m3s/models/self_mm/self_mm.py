@@ -22,9 +22,9 @@ from keras_m3s.layers.text_states import BERT_NO_DECAY_PATHS, BERT_PATHS, TextSt
 from keras_m3s.layers.torch_defaults import Dropout, Linear
 from keras_m3s.modalities import INDEX, TEXT_BERT, length_key
 from keras_m3s.models.base import PREDICTION, BaseModel
-from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
-from keras_m3s.models.torch_weights import TorchWeight, linear, lstm
-from keras_m3s.models.unimodal_labels import FUSION, KINDS, UNIMODAL, UnimodalLabels
+from keras_m3s.models.self_mm.unimodal_labels import FUSION, KINDS, UNIMODAL, UnimodalLabels
+from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
+from keras_m3s.models.torch_import.weights import TorchWeight, linear, lstm
 from keras_m3s.optimizers import DiscardPartialAccumulation, GroupedAdam
 
 _MOSI = {"audio_hidden_size": 32, "post_fusion_dropout": 0.1, "post_text_dropout": 0.0}
@@ -125,11 +125,11 @@ class SelfMM(BaseModel):
     `(batch,)` int, each example's row in the training data.
 
     Until a row's third visit its unimodal labels equal the annotated one and their losses are 0;
-    see `keras_m3s.models.unimodal_labels`.
+    see `keras_m3s.models.self_mm.unimodal_labels`.
 
     Example:
 
-    >>> model = keras_m3s.models.SelfMM(train_size=1284, **keras_m3s.models.self_mm.PRESETS["mosi"])
+    >>> model = keras_m3s.models.SelfMM(train_size=1284, **keras_m3s.models.self_mm.self_mm.PRESETS["mosi"])
     >>> model.compile(model.published_optimizer(preset="mosi"))
     >>> x = {"audio": a, "vision": v, "text": t, "index": np.arange(1284)}
     >>> model.fit(x, y, batch_size=32, callbacks=model.training_callbacks())

@@ -23,7 +23,7 @@ from keras import ops
 
 from keras_m3s.layers.torch_defaults import Linear
 from keras_m3s.losses import safe_norm
-from keras_m3s.models.torch_weights import TorchWeight, linear
+from keras_m3s.models.torch_import.weights import TorchWeight, linear
 
 DEPENDENT = 1e-6
 """A feature is a linear function of others, to float32, where this share of it is left or less."""

@@ -30,9 +30,9 @@ from keras import ops
 
 from keras_m3s.modalities import COMPLEMENT, MODALITIES, length_key
 from keras_m3s.models.base import PREDICTION
-from keras_m3s.models.residual_autoencoder import ResidualAutoencoder
-from keras_m3s.models.torch_weights import TorchWeight
-from keras_m3s.models.utt_fusion import UtteranceModel, UttFusion
+from keras_m3s.models.mmin.residual_autoencoder import ResidualAutoencoder
+from keras_m3s.models.mmin.utt_fusion import UtteranceModel, UttFusion
+from keras_m3s.models.torch_import.weights import TorchWeight
 
 __all__ = ["MISSING_INDEX", "MMIN", "UttFusion"]
 

@@ -26,11 +26,11 @@ from keras_m3s.layers.recurrent import LSTM
 from keras_m3s.layers.text_states import BERT_PATHS, TEXT, TextStates
 from keras_m3s.layers.torch_defaults import Dropout, activation
 from keras_m3s.modalities import TEXT_BERT, length_key
-from keras_m3s.models import contrast_stage
 from keras_m3s.models.base import PREDICTION, BaseModel
-from keras_m3s.models.bert_weights import BERT_UNUSED, bert_weights
-from keras_m3s.models.mutual_information import CPC, MMILB, XavierNormal, dense
-from keras_m3s.models.torch_weights import TorchWeight, linear, lstm
+from keras_m3s.models.mmim import contrast_stage
+from keras_m3s.models.mmim.mutual_information import CPC, MMILB, XavierNormal, dense
+from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
+from keras_m3s.models.torch_import.weights import TorchWeight, linear, lstm
 
 PAIRS: dict[str, tuple[str, str]] = {
     "tv": ("text", "vision"),
