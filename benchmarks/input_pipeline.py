@@ -94,8 +94,8 @@ def waiting(splits: Any, model: str, batch_size: int, epochs: int) -> float:
     """Share of training time in which `fit` waits for its next batch."""
     import keras
 
-    from keras_m3s import training
-    from keras_m3s.experiment import Experiment
+    from keras_m3s.experiments import training
+    from keras_m3s.experiments.config import Experiment
 
     experiment = Experiment.of("synthetic_msa", model, "m3s", batch_size=batch_size)
     batches = training.train_batches(experiment, splits["train"])

@@ -91,7 +91,7 @@ def main() -> int:
     if os.environ.setdefault("KERAS_BACKEND", "jax") != "jax":
         print("replicas are trained on JAX: nothing to measure with another backend")
         return 0
-    from keras_m3s.meta.replicas import worth_it
+    from keras_m3s.experiments.replicas import worth_it
 
     claimed = worth_it()
     widths = {"text": 768, "audio": 74, "vision": 47}

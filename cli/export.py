@@ -34,7 +34,7 @@ def export(run: pathlib.Path, form: str | None, output: pathlib.Path | None) -> 
 
     backend.import_backend()
     from keras_m3s import export as exporting
-    from keras_m3s.runs import RunDirectory
+    from keras_m3s.experiments.run_directory import RunDirectory
 
     path = exporting.export(RunDirectory(run), form, output)
     click.echo(f"{path}  predicts as the run does, to {exporting.TOLERANCE}")

@@ -17,7 +17,7 @@ from keras_m3s.cli.predict import predict
 from keras_m3s.cli.prepare import prepare
 from keras_m3s.cli.report import report
 from keras_m3s.cli.reproduce import reproduce
-from keras_m3s.experiment import METHODS, MODELS, SITES
+from keras_m3s.experiments.config import METHODS, MODELS, SITES
 
 BACKENDS = ("jax", "tensorflow", "torch")
 
@@ -86,7 +86,7 @@ def train(
       keras-m3s train --dataset cmu_mosi --manual-dir ~/data/mosi --model misa --seeds 3
     """
     from keras_m3s import data
-    from keras_m3s.experiment import Experiment
+    from keras_m3s.experiments.config import Experiment
 
     if tensorboard:
         need_tensorboard()
@@ -110,8 +110,8 @@ def run_and_print(
 
     backend.import_backend()
     from keras_m3s.cli.progress import Progress, for_tensorboard
-    from keras_m3s.evaluation import run_experiment
-    from keras_m3s.runs import RunDirectory
+    from keras_m3s.experiments.evaluation import run_experiment
+    from keras_m3s.experiments.run_directory import RunDirectory
 
     results: dict[str, list[dict[str, float]]] = {}
     for experiment in experiments:
@@ -148,9 +148,9 @@ def evaluate(run: pathlib.Path, missing_rate: tuple[float, float] | None, **wher
     from keras_m3s.utils import backend
 
     backend.import_backend()
-    from keras_m3s.evaluation import retest
+    from keras_m3s.experiments.evaluation import retest
+    from keras_m3s.experiments.run_directory import RunDirectory
     from keras_m3s.report import text_table
-    from keras_m3s.runs import RunDirectory
 
     directory = RunDirectory(run)
     experiment = directory.experiment()
@@ -172,7 +172,7 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
       keras-m3s demo
     """
     from keras_m3s import data, executors
-    from keras_m3s.experiment import Experiment
+    from keras_m3s.experiments.config import Experiment
     from keras_m3s.study import Planned
     from keras_m3s.utils import backend
 

@@ -37,7 +37,7 @@ def predict(
 
     backend.import_backend()
     from keras_m3s import prediction
-    from keras_m3s.runs import RunDirectory
+    from keras_m3s.experiments.run_directory import RunDirectory
 
     model = prediction.RunModel(RunDirectory(run))
     clips = data.unlabelled(source, split)

@@ -7,8 +7,8 @@ from typing import Any
 import click
 import keras
 
-from keras_m3s.experiment import Experiment
-from keras_m3s.runs import RunDirectory
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run_directory import RunDirectory
 
 
 class Progress(keras.callbacks.Callback):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from keras_m3s.cli import many_runs
-from keras_m3s.experiment import CONTROLS, METHODS, SELECTIONS
+from keras_m3s.experiments.config import CONTROLS, METHODS, SELECTIONS
 from keras_m3s.study import NAMES
 
 EXECUTORS = ("local", "ray", "dask")
@@ -144,7 +144,7 @@ def announce(
 ) -> None:
     """What will be done, what not and why, and about how long it takes."""
     from keras_m3s import estimate
-    from keras_m3s.runs import RunDirectory
+    from keras_m3s.experiments.run_directory import RunDirectory
     from keras_m3s.study import CELLS, models_of
 
     for model in models_of(study):
@@ -165,7 +165,7 @@ def announce(
 
 def print_tables(planned: Sequence[Any], place: Any) -> None:
     """Methods side by side, a table for each model, data set and pair of rates."""
-    from keras_m3s.experiment import HYPERPARAMETERS
+    from keras_m3s.experiments.config import HYPERPARAMETERS
     from keras_m3s.report import text_table
 
     tables: dict[str, dict[str, list[Any]]] = {}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_m3s import models as models
+    from keras_m3s.experiments.replicas import fit_replicas as fit_replicas
     from keras_m3s.meta.m3s import M3S as M3S
     from keras_m3s.meta.meta_model import MetaModel as MetaModel
-    from keras_m3s.meta.replicas import fit_replicas as fit_replicas
     from keras_m3s.meta.with_missing import WithMissing as WithMissing
     from keras_m3s.missing import MissingModality as MissingModality
 
@@ -23,7 +23,7 @@ _WHERE = {
     "MetaModel": "keras_m3s.meta.meta_model",
     "MissingModality": "keras_m3s.missing",
     "WithMissing": "keras_m3s.meta.with_missing",
-    "fit_replicas": "keras_m3s.meta.replicas",
+    "fit_replicas": "keras_m3s.experiments.replicas",
 }
 _MODULES = ("data", "features", "losses", "metrics", "missing", "models", "optimizers", "stream")
 

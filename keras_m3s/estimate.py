@@ -6,8 +6,8 @@ import re
 import statistics
 from collections.abc import Iterable
 
-from keras_m3s.experiment import Experiment
-from keras_m3s.runs import RunDirectory
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.study import Planned
 
 ROWS: dict[str, int] = {

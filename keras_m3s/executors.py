@@ -8,7 +8,7 @@ Workers of a cluster are full of the cluster's own threads, and these draw from 
 numbers, on which initial weights rest. So there each run has a process of its own.
 
 With `Place.replicas` above 1, runs that differ in their seed only are one piece of work: up to that
-many are trained as one program, see `keras_m3s.together`. That pays where a model leaves most of a
+many are trained as one program, see `keras_m3s.experiments.replicated_run`. That pays where a model leaves most of a
 GPU idle.
 """
 
@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from keras_m3s.runs import RunBusyError, RunDirectory
+from keras_m3s.experiments.run_directory import RunBusyError, RunDirectory
 from keras_m3s.study import Planned
 from keras_m3s.utils import backend, termination
 
@@ -101,7 +101,7 @@ def default_replicas(place: Place, seeds: int) -> int:
     """
     if seeds == 1:
         return 1
-    code = "from keras_m3s.meta.replicas import worth_it; print(worth_it())"
+    code = "from keras_m3s.experiments.replicas import worth_it; print(worth_it())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -351,12 +351,12 @@ def _make(left: Sequence[Planned], place: Place, wait: bool) -> list[Exception |
         return []
     try:
         backend.import_backend()
-        from keras_m3s import evaluation, together
+        from keras_m3s.experiments import evaluation, replicated_run
 
         splits = load(left[0].experiment.dataset, place)
         runs = [(p.experiment, place.run(p)) for p in left]
         if len(runs) > 1:
-            errors = together.run_together(runs, splits, place.follow, wait)
+            errors = replicated_run.run_together(runs, splits, place.follow, wait)
         else:
             evaluation.run_experiment(*runs[0], splits, follow=place.follow, wait=wait)
             errors = [None]

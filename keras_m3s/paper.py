@@ -9,7 +9,7 @@ Reference: M3S, sections 5.1 (Tables 2, 5), 5.2 (Table 3), 5.4 (Table 4).
 import dataclasses
 from collections.abc import Mapping
 
-from keras_m3s.experiment import MISSING_LEVELS
+from keras_m3s.experiments.config import MISSING_LEVELS
 
 Range = tuple[float, float]
 
@@ -37,7 +37,7 @@ class Block:
     Attributes:
         tables: Numbers of the tables that print them.
         dataset: Name of the data set's builder.
-        model: As in `keras_m3s.experiment.MODELS`.
+        model: As in `keras_m3s.experiments.config.MODELS`.
         missing_rate: `(low, high)` in training and validation.
         test_missing_rate: The same in testing.
         values: Method -> metric -> value.

@@ -26,7 +26,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_m3s.experiment import METHODS, MISSING_LEVELS, Experiment
+from keras_m3s.experiments.config import METHODS, MISSING_LEVELS, Experiment
 
 Rate = tuple[float, float]
 

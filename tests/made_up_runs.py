@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_m3s.experiment import Experiment
-from keras_m3s.runs import RunDirectory
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run_directory import RunDirectory
 
 GAIN = {"orig": 0.0, "spl-trn": 0.6, "spl-trn-equal": 0.8, "m3s": 1.0}
 SENTIMENT = ("mae", "corr", "acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc7")

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_m3s.experiment import Experiment
+from keras_m3s.experiments.config import Experiment
 
 SMALL = {
     "misa": {"hidden_size": 4, "transformer_size": 8},

@@ -2,9 +2,10 @@
 
 import pytest
 
-from keras_m3s import data, evaluation, training
-from keras_m3s.experiment import Experiment
-from keras_m3s.runs import RunDirectory
+from keras_m3s import data
+from keras_m3s.experiments import evaluation, training
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run_directory import RunDirectory
 
 SMALL = {
     "misa": {"hidden_size": 4, "transformer_size": 8},

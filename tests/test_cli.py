@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from keras_m3s import data, executors
 from keras_m3s.cli.main import main
-from keras_m3s.runs import RunDirectory
+from keras_m3s.experiments.run_directory import RunDirectory
 from tfds_builders import testing
 
 pytestmark = pytest.mark.once

@@ -11,10 +11,10 @@ import pytest
 import keras_m3s as m3s
 from keras_m3s import data, export, models, prediction, report
 from keras_m3s.data.batches import Batches
-from keras_m3s.experiment import Experiment
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.layers import recurrent
 from keras_m3s.optimizers import GroupedAdam
-from keras_m3s.runs import RunDirectory
 
 pytestmark = pytest.mark.once
 

@@ -14,7 +14,7 @@ import pytest
 
 from keras_m3s import executors
 from keras_m3s.executors import BUSY, DONE, FAILED, REUSED, STOPPED, Place, execute
-from keras_m3s.runs import RunDirectory
+from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.study import Condition, Planned
 from tests.small import small
 

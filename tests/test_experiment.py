@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keras_m3s.experiment import METHODS, MODELS, Experiment
+from keras_m3s.experiments.config import METHODS, MODELS, Experiment
 from keras_m3s.layers.text_states import BERT_PATHS
 
 pytestmark = pytest.mark.once

@@ -8,7 +8,7 @@ import pytest
 
 from keras_m3s import data, prediction
 from keras_m3s import export as exporting
-from keras_m3s.runs import RunDirectory
+from keras_m3s.experiments.run_directory import RunDirectory
 from tests import untrained_runs
 
 BACKEND = keras.backend.backend()

@@ -44,7 +44,7 @@ import pathlib, sys
 import keras
 from keras_m3s import data, evaluation
 from keras_m3s.utils.backend import set_random_seed
-from keras_m3s.runs import RunDirectory
+from keras_m3s.experiments.run_directory import RunDirectory
 from tests.small import small
 from tests.test_frameworks import drawn
 set_random_seed(3)

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from keras_m3s import data, evaluation, export, features, prediction, report, training
+from keras_m3s import data, export, features, prediction, report
 from keras_m3s.cli.main import main
-from keras_m3s.runs import RunDirectory
+from keras_m3s.experiments import evaluation, training
+from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.utils.atomic_files import TEMPORARY, WriteError, explained, whole
 from tests import untrained_runs
 from tests.made_up_runs import make_run

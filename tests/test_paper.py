@@ -5,7 +5,7 @@ import re
 import pytest
 
 from keras_m3s import paper
-from keras_m3s.experiment import METHODS, MISSING_LEVELS
+from keras_m3s.experiments.config import METHODS, MISSING_LEVELS
 
 pytestmark = pytest.mark.once
 

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s import data, evaluation, training
-from keras_m3s.experiment import MODELS
+from keras_m3s import data
+from keras_m3s.experiments import evaluation, training
+from keras_m3s.experiments.config import MODELS
+from keras_m3s.experiments.run_directory import DamagedRunError, RunBusyError, RunDirectory
 from keras_m3s.models import MMIN
 from keras_m3s.models.mmin.utt_fusion import LinearDecay
-from keras_m3s.runs import DamagedRunError, RunBusyError, RunDirectory
 from keras_m3s.utils import termination
 from tests.small import fitting, small
 
@@ -186,7 +187,7 @@ def test_sigterm_saves_and_the_run_goes_on(splits, tmp_path):
 
 HOLD = """
 import pathlib, sys, time
-from keras_m3s.runs import RunDirectory
+from keras_m3s.experiments.run_directory import RunDirectory
 with RunDirectory(pathlib.Path(sys.argv[1])).locked():
     print("held", flush=True)
     time.sleep(60)

@@ -2,10 +2,15 @@
 
 import pytest
 
-from keras_m3s.evaluation import retest
-from keras_m3s.experiment import Experiment
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.evaluation import retest
+from keras_m3s.experiments.run_directory import (
+    ChangedExperimentError,
+    DamagedRunError,
+    RunDirectory,
+    environment,
+)
 from keras_m3s.prediction import RunModel
-from keras_m3s.runs import ChangedExperimentError, DamagedRunError, RunDirectory, environment
 
 pytestmark = pytest.mark.once
 

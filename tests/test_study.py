@@ -5,8 +5,9 @@ import collections
 import numpy as np
 import pytest
 
-from keras_m3s import data, estimate, selection, study, training
-from keras_m3s.experiment import CONTROLS, METHODS, Experiment
+from keras_m3s import data, estimate, study
+from keras_m3s.experiments import selection, training
+from keras_m3s.experiments.config import CONTROLS, METHODS, Experiment
 from keras_m3s.study import CELLS, Condition, Planned, Settings, plan
 
 pytestmark = pytest.mark.once

@@ -7,12 +7,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s import data, evaluation, training
+from keras_m3s import data
 from keras_m3s.data.callbacks import NotFiniteError, StopNotFinite
-from keras_m3s.experiment import Experiment
+from keras_m3s.experiments import evaluation, training
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.missing import MissingModality
-from keras_m3s.runs import RunDirectory
 from keras_m3s.utils.backend import set_random_seed
 from tests.small import fitting, small
 

@@ -3,9 +3,9 @@
 import dataclasses
 
 from keras_m3s import data, models
-from keras_m3s.experiment import Experiment
-from keras_m3s.runs import RunDirectory
-from keras_m3s.training import build, fixed_batches
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.experiments.training import build, fixed_batches
 from tests.models import parity
 
 SMALL = {

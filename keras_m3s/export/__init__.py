@@ -22,9 +22,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
 from keras_m3s.prediction import CLS, SEP, RunModel
-from keras_m3s.runs import RunDirectory
 from keras_m3s.utils import atomic_files
 
 __all__ = ["FORMATS", "TOLERANCE", "export"]

@@ -9,7 +9,7 @@ from keras_m3s.models.self_mm.self_mm import SelfMM
 from keras_m3s.models.torch_import.checkpoints import load_torch_checkpoint
 
 MODELS: dict[str, type[BaseModel]] = {"misa": MISA, "mmim": MMIM, "mmin": MMIN, "self_mm": SelfMM}
-"""Model names as in `keras_m3s.experiment.MODELS`."""
+"""Model names as in `keras_m3s.experiments.config.MODELS`."""
 
 __all__ = [
     "MISA",

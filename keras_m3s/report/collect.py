@@ -1,7 +1,7 @@
 """Run directories -> what was run, as plain records that reports are made of.
 
 Files are read as they lie there, without `Experiment`: a report must also open runs of an older or
-newer version. What a directory may hold beside the files of `keras_m3s.runs`:
+newer version. What a directory may hold beside the files of `keras_m3s.experiments.run_directory`:
 
     retest-*.json   {"test_missing_rate": [low, high], "pattern": "...", "metrics": {...}}: the
                     trained model under other holes; without `"pattern"` of the run's own
@@ -17,9 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_m3s import paper
-from keras_m3s.experiment import HYPERPARAMETERS
+from keras_m3s.experiments.config import HYPERPARAMETERS
+from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.report import names
-from keras_m3s.runs import RunDirectory
 
 COMPLETE, INCOMPLETE, FAILED, UNREADABLE = "complete", "incomplete", "failed", "unreadable"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_m3s import paper
-from keras_m3s.experiment import MODELS
+from keras_m3s.experiments.config import MODELS
 
 METHODS: dict[str, str] = {
     "orig": "ORIG",

@@ -164,9 +164,9 @@ def _run(folder: pathlib.Path) -> None:
 
 def _read_run(folder: pathlib.Path) -> None:
     from keras_m3s import estimate
+    from keras_m3s.experiments.run_directory import RunDirectory
     from keras_m3s.report.build import build
     from keras_m3s.report.collect import read_runs
-    from keras_m3s.runs import RunDirectory
 
     for path in sorted(file.parent for file in folder.rglob("experiment.json")):
         run = RunDirectory(path)
@@ -190,8 +190,8 @@ def _model(folder: pathlib.Path) -> None:
 
 
 def _read_model(folder: pathlib.Path) -> None:
-    from keras_m3s import training
-    from keras_m3s.runs import RunDirectory
+    from keras_m3s.experiments import training
+    from keras_m3s.experiments.run_directory import RunDirectory
 
     run = RunDirectory(folder)
     _each(lambda: training.newest_checkpoint(run), lambda: training.best_model(run))

@@ -14,7 +14,7 @@ from keras_m3s.data.batches import Batches
 from keras_m3s.data.callbacks import SetEpoch, StopNotFinite
 from keras_m3s.data.split import Split
 from keras_m3s.data.streaming import StreamedSplit
-from keras_m3s.experiment import Experiment
+from keras_m3s.experiments.config import Experiment
 from keras_m3s.utils import termination
 
 LEARNING_RATE = 5e-4

@@ -39,7 +39,7 @@ def selected_epoch(history: Sequence[Row], monitor: str, mode: str, model: str, 
         monitor: The model's validation value.
         mode: `"min"` or `"max"`.
         model: Name of the model.
-        select: One of `keras_m3s.experiment.SELECTIONS`.
+        select: One of `keras_m3s.experiments.config.SELECTIONS`.
     """
     if not looks_at_test(model, select):
         return best_epoch(history, monitor, mode)

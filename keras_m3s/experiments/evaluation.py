@@ -8,13 +8,13 @@ import numpy as np
 
 from keras_m3s.data.split import Split
 from keras_m3s.data.streaming import StreamedSplit
-from keras_m3s.experiment import Experiment
-from keras_m3s.meta.replicas import share_predict
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.replicas import share_predict
+from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.experiments.selection import looks_at_test
+from keras_m3s.experiments.training import best_model, fixed_batches, train, transform
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics
-from keras_m3s.runs import RunDirectory
-from keras_m3s.selection import looks_at_test
-from keras_m3s.training import best_model, fixed_batches, train, transform
 
 TEST_STREAM = 0
 """The test data's own stream of holes, apart from training's and validation's."""
@@ -24,7 +24,7 @@ def predict(model: WithMissing, experiment: Experiment, split: Split | StreamedS
     """Predictions at the experiment's test missing rate, in the order of the split.
 
     Args:
-        model: As `keras_m3s.training.train` returns it.
+        model: As `keras_m3s.experiments.training.train` returns it.
         experiment: Gives `test_missing_rate`, `hole_seed` and `site`.
         split: Data to predict.
 
@@ -54,7 +54,7 @@ def evaluate(
     """Tests a trained run's model, and completes the run directory with what came out.
 
     Args:
-        model: As `keras_m3s.training.train` returns it.
+        model: As `keras_m3s.experiments.training.train` returns it.
         run: Where `predictions.csv` and `metrics.json` go.
         split: Test data.
     """
@@ -135,7 +135,7 @@ def run_experiment(
         experiment: What to run.
         run: Its directory.
         splits: `train`, `valid` and `test`.
-        callbacks: As for `keras_m3s.training.train`.
+        callbacks: As for `keras_m3s.experiments.training.train`.
         follow: Whether each epoch's row of the history gets test values too, for curves.
         wait: Whether to wait for another process that is at this run.
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import keras
 
-from keras_m3s import training
 from keras_m3s.data.split import Split
 from keras_m3s.data.streaming import StreamedSplit
-from keras_m3s.evaluation import Follow, evaluate
-from keras_m3s.experiment import Experiment
-from keras_m3s.meta.replicas import build_variables, check_backend, fit_replicas
-from keras_m3s.runs import RunDirectory
-from keras_m3s.selection import looks_at_test
+from keras_m3s.experiments import training
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.evaluation import Follow, evaluate
+from keras_m3s.experiments.replicas import build_variables, check_backend, fit_replicas
+from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.experiments.selection import looks_at_test
 from keras_m3s.utils import termination
 
 Run = tuple[Experiment, RunDirectory]
@@ -39,7 +39,7 @@ def run_together(
 
     Args:
         runs: Experiments that differ in `seed`, and their directories.
-        splits: As for `keras_m3s.evaluation.run_experiment`.
+        splits: As for `keras_m3s.experiments.evaluation.run_experiment`.
         follow: As for `run_experiment`.
         wait: Whether to wait for other processes that are at some of the runs.
 

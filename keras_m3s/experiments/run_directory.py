@@ -26,7 +26,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_m3s.experiment import Experiment
+from keras_m3s.experiments.config import Experiment
 from keras_m3s.utils import atomic_files
 
 PACKAGES = (

@@ -29,7 +29,7 @@ PATTERNS: tuple[str, ...] = ("span", "frames", "modality")
 """One hole a sequence, independent frames, whole modalities: see `keras_m3s.missing`."""
 
 SELECTIONS: tuple[str, ...] = ("validation", "paper")
-"""What chooses the epoch that is tested, see `keras_m3s.selection`."""
+"""What chooses the epoch that is tested, see `keras_m3s.experiments.selection`."""
 
 MISSING_LEVELS: dict[str, tuple[float, float]] = {
     "low": (0.2, 0.4),

@@ -10,17 +10,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s import models, selection
+from keras_m3s import models
 from keras_m3s.data.batches import Batches
 from keras_m3s.data.callbacks import SetEpoch, StopNotFinite
 from keras_m3s.data.split import Split
 from keras_m3s.data.streaming import StreamedSplit
-from keras_m3s.experiment import Experiment
+from keras_m3s.experiments import selection
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run_directory import DamagedRunError, RunDirectory, environment
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality, fixed_draws
 from keras_m3s.models.mmin import pretraining
-from keras_m3s.runs import DamagedRunError, RunDirectory, environment
 from keras_m3s.utils import termination
 from keras_m3s.utils.backend import set_random_seed, tensorflow_unused
 
