@@ -33,8 +33,8 @@ def export(run: pathlib.Path, form: str | None, output: pathlib.Path | None) -> 
     from keras_m3s.utils import backend
 
     backend.import_backend()
-    from keras_m3s import export as exporting
     from keras_m3s.experiments.run_directory import RunDirectory
+    from keras_m3s.inference import export as exporting
 
     path = exporting.export(RunDirectory(run), form, output)
     click.echo(f"{path}  predicts as the run does, to {exporting.TOLERANCE}")

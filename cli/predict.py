@@ -36,10 +36,10 @@ def predict(
     from keras_m3s.utils import backend
 
     backend.import_backend()
-    from keras_m3s import prediction
     from keras_m3s.experiments.run_directory import RunDirectory
+    from keras_m3s.inference import predictions
 
-    model = prediction.RunModel(RunDirectory(run))
+    model = predictions.RunModel(RunDirectory(run))
     clips = data.unlabelled(source, split)
-    with prediction.opened(output) as file:
-        prediction.write(prediction.rows(model, clips, batch_size), file, form)
+    with predictions.opened(output) as file:
+        predictions.write(predictions.rows(model, clips, batch_size), file, form)

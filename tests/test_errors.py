@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import keras_m3s as m3s
-from keras_m3s import data, export, models, prediction, report
+from keras_m3s import data, models, report
 from keras_m3s.data.batches import Batches
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.inference import export, predictions
 from keras_m3s.layers import recurrent
 from keras_m3s.optimizers import GroupedAdam
 
@@ -98,7 +99,7 @@ MISTAKES = {
     "classes for a score": (lambda: models.MMIM.data_arguments(np.array([0, 1])), "take MMIN or MISA"),
     "no such format of report": (lambda: report.write_report(".", ".", ["pdf"]), "html"),
     "no such format of export": (lambda: export.export(RunDirectory(pathlib.Path()), "tflite"), "onnx"),
-    "no such format of predictions": (lambda: prediction.write([], None, "xml"), "jsonl"),
+    "no such format of predictions": (lambda: predictions.write([], None, "xml"), "jsonl"),
 }  # fmt: skip
 
 

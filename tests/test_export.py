@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s import data, prediction
-from keras_m3s import export as exporting
+from keras_m3s import data
 from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.inference import export as exporting
+from keras_m3s.inference import predictions
 from tests import untrained_runs
 
 BACKEND = keras.backend.backend()
@@ -43,7 +44,7 @@ def test_every_model(made, name):
     run = made(name)
     path = exporting.export(run, FORM)
     assert path.parent == run.path / "export"
-    model = prediction.RunModel(run)
+    model = predictions.RunModel(run)
     x = exporting.made_up(model, 7, seed=9)
     x["audio"][:3] = 0
     expected = keras.ops.convert_to_numpy(model.model(x))
@@ -61,9 +62,9 @@ def test_on_real_mosi(mosi_dir, tmp_path):
     path = mosi_dir / "unaligned_50.pkl"
     run, _ = untrained_runs.of(tmp_path, "misa", data.load(path))
     exported = runner(exporting.export(run, FORM))
-    model, clips = prediction.RunModel(run), data.unlabelled(path, "test")
-    rows = [row["prediction"] for row in prediction.rows(model, clips)]
-    x, _ = prediction.inputs(model, clips, range(len(clips)))
+    model, clips = predictions.RunModel(run), data.unlabelled(path, "test")
+    rows = [row["prediction"] for row in predictions.rows(model, clips)]
+    x, _ = predictions.inputs(model, clips, range(len(clips)))
     del x["index"]
     assert len(rows) == 686 and np.ptp(rows) > 1e-3
     np.testing.assert_allclose(exported(x)[:, 0], rows, atol=1e-5)
@@ -73,8 +74,8 @@ def test_on_real_mosi(mosi_dir, tmp_path):
 def test_what_disagrees_is_not_kept(made, tmp_path, monkeypatch):
     if FORM == "onnx":
         pytest.importorskip("onnxruntime")
-    exact = prediction.RunModel.predict
-    monkeypatch.setattr(prediction.RunModel, "predict", lambda self, x: exact(self, x) + 1e-3)
+    exact = predictions.RunModel.predict
+    monkeypatch.setattr(predictions.RunModel, "predict", lambda self, x: exact(self, x) + 1e-3)
     with pytest.raises(ValueError, match="must predict what the run predicts.*Nothing was kept"):
         exporting.export(made("mmin"), FORM, tmp_path / "deep" / "er" / "model")
     assert list(tmp_path.iterdir()) == []

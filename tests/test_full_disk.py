@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from keras_m3s import data, export, features, prediction, report
+from keras_m3s import data, features, report
 from keras_m3s.cli.main import main
 from keras_m3s.experiments import evaluation, training
 from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.inference import export, predictions
 from keras_m3s.utils.atomic_files import TEMPORARY, WriteError, explained, whole
 from tests import untrained_runs
 from tests.made_up_runs import make_run
@@ -116,11 +117,11 @@ def features_of(tmp_path, prepared, misa):
 def predictions_of(tmp_path, prepared, misa):
     run, splits = misa
     np.savez(tmp_path / "a.npz", **{m: splits["train"].features[m] for m in data.MODALITIES})
-    rows = list(prediction.rows(prediction.RunModel(run), data.unlabelled(tmp_path / "a.npz")))
+    rows = list(predictions.rows(predictions.RunModel(run), data.unlabelled(tmp_path / "a.npz")))
 
     def write(out):
-        with prediction.opened(out / "predictions.csv") as file:
-            prediction.write(rows, file)
+        with predictions.opened(out / "predictions.csv") as file:
+            predictions.write(rows, file)
 
     return tmp_path / "predictions", write
 

@@ -10,7 +10,7 @@ from keras_m3s.experiments.run_directory import (
     RunDirectory,
     environment,
 )
-from keras_m3s.prediction import RunModel
+from keras_m3s.inference.predictions import RunModel
 
 pytestmark = pytest.mark.once
 

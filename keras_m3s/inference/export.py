@@ -23,8 +23,8 @@ import keras
 import numpy as np
 
 from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.inference.predictions import CLS, SEP, RunModel
 from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
-from keras_m3s.prediction import CLS, SEP, RunModel
 from keras_m3s.utils import atomic_files
 
 __all__ = ["FORMATS", "TOLERANCE", "export"]
@@ -105,10 +105,10 @@ def export(
 def _written(form: str, model: Any, signature: Mapping[str, Any], path: pathlib.Path) -> Runner:
     """Writes the model, loads it back, and returns what runs it."""
     if form == "onnx":
-        from keras_m3s.export import onnx
+        from keras_m3s.inference import onnx
 
         return onnx.write(model, signature, path)
-    from keras_m3s.export import saved_model
+    from keras_m3s.inference import saved_model
 
     return saved_model.write(model, signature, path)
 
