@@ -171,9 +171,10 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     Example:
       keras-m3s demo
     """
-    from keras_m3s import data, executors
+    from keras_m3s import data
     from keras_m3s.experiments.config import Experiment
-    from keras_m3s.study import Planned
+    from keras_m3s.study import executors
+    from keras_m3s.study.plan import Planned
     from keras_m3s.utils import backend
 
     # Narrow, and at a higher rate than the paper's: done in a minute or two on two cores.

@@ -8,8 +8,8 @@ import click
 
 def make(planned: Sequence[Any], place: Any, executor: str, jobs: int) -> list[Any]:
     """All runs, with progress on the way."""
-    from keras_m3s import executors
     from keras_m3s.cli.study_progress import StudyProgress
+    from keras_m3s.study import executors
     from keras_m3s.utils import termination
 
     with termination.graceful(children=True):
@@ -22,7 +22,7 @@ def make(planned: Sequence[Any], place: Any, executor: str, jobs: int) -> list[A
 
 def raise_undone(outcomes: Sequence[Any]) -> None:
     """Says which runs are not done and why, if any; the command fails then."""
-    from keras_m3s import executors
+    from keras_m3s.study import executors
 
     undone = [o for o in outcomes if o.status not in (executors.DONE, executors.REUSED)]
     for outcome in undone:

@@ -11,7 +11,7 @@ import click
 
 from keras_m3s.cli import many_runs
 from keras_m3s.experiments.config import CONTROLS, METHODS, SELECTIONS
-from keras_m3s.study import NAMES
+from keras_m3s.study.plan import NAMES
 
 EXECUTORS = ("local", "ray", "dask")
 SEEDS, QUICK_SEEDS = 5, 2
@@ -60,8 +60,8 @@ def reproduce(
       keras-m3s reproduce all --quick
       keras-m3s reproduce table2 --manual-dir ~/data --seeds 5 --equal-budget
     """
-    from keras_m3s import executors
-    from keras_m3s.study import Settings, plan
+    from keras_m3s.study import executors
+    from keras_m3s.study.plan import Settings, plan
     from keras_m3s.utils import backend
 
     if not os.environ.get("KERAS_BACKEND") and quick:
@@ -105,15 +105,15 @@ def find_data(
     dry_run: bool,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """What is taken for each of the paper's data sets, and why nothing is for some."""
-    from keras_m3s import study
+    from keras_m3s.study import plan
 
     if data_dir is None and manual_dir is None:
-        stand_ins = study.QUICK_STAND_INS if quick else study.STAND_INS
+        stand_ins = plan.QUICK_STAND_INS if quick else plan.STAND_INS
         if not dry_run:
             for name in dict.fromkeys(stand_ins.values()):
                 _prepare(name, runs_dir / "data", None)
         return dict(stand_ins), {}
-    names = dict.fromkeys(study.CELLS.values())
+    names = dict.fromkeys(plan.CELLS.values())
     if dry_run:
         return {name: name for name in names}, {}
     found, absent = {}, {}
@@ -128,7 +128,7 @@ def find_data(
 
 def _prepare(name: str, data_dir: pathlib.Path | None, manual_dir: pathlib.Path | None) -> None:
     from keras_m3s import data
-    from keras_m3s.executors import manual_dir as own_folder
+    from keras_m3s.study.executors import manual_dir as own_folder
 
     name, _, config = name.partition("/")
     data.prepare(name, data_dir, own_folder(name, _text(manual_dir)), config or None)
@@ -143,9 +143,9 @@ def announce(
     listed: bool,
 ) -> None:
     """What will be done, what not and why, and about how long it takes."""
-    from keras_m3s import estimate
     from keras_m3s.experiments.run_directory import RunDirectory
-    from keras_m3s.study import CELLS, models_of
+    from keras_m3s.study import estimate
+    from keras_m3s.study.plan import CELLS, models_of
 
     for model in models_of(study):
         if CELLS[model] in absent:

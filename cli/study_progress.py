@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from keras_m3s import estimate, executors
+from keras_m3s.study import estimate, executors
 
 
 class StudyProgress:

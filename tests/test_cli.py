@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from keras_m3s import data, executors
+from keras_m3s import data
 from keras_m3s.cli.main import main
 from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.study import executors
 from tfds_builders import testing
 
 pytestmark = pytest.mark.once

@@ -12,10 +12,10 @@ import time
 import keras
 import pytest
 
-from keras_m3s import executors
-from keras_m3s.executors import BUSY, DONE, FAILED, REUSED, STOPPED, Place, execute
 from keras_m3s.experiments.run_directory import RunDirectory
-from keras_m3s.study import Condition, Planned
+from keras_m3s.study import executors
+from keras_m3s.study.executors import BUSY, DONE, FAILED, REUSED, STOPPED, Place, execute
+from keras_m3s.study.plan import Condition, Planned
 from tests.small import small
 
 pytestmark = pytest.mark.once
@@ -173,8 +173,8 @@ STUDY = """
 import sys
 from keras_m3s import executors
 from keras_m3s.utils import termination
-from keras_m3s.executors import Place
-from keras_m3s.study import Planned
+from keras_m3s.study.executors import Place
+from keras_m3s.study.plan import Planned
 from tests.small import small
 if __name__ == "__main__":
     termination.install(children=True)

@@ -7,9 +7,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from keras_m3s import study
 from keras_m3s.cli import reproduce as command
 from keras_m3s.cli.main import main
+from keras_m3s.study import plan
 
 pytestmark = pytest.mark.once
 
@@ -23,7 +23,7 @@ def run(*arguments):
 def test_help_has_an_example_and_names_every_study():
     help_text = run("--help").output
     assert "keras-m3s reproduce all --quick" in help_text.split("Example:")[1]
-    assert all(name in help_text for name in study.NAMES)
+    assert all(name in help_text for name in plan.NAMES)
 
 
 def test_a_dry_run_lists_runs_and_time_and_does_nothing(tmp_path):
@@ -57,7 +57,7 @@ def test_a_data_set_that_is_not_there_is_said_and_the_rest_goes_on(tmp_path, mon
         command, "find_data", lambda *_: (TWO_OF_FOUR, {"iemocap": "no such folder"})
     )
     monkeypatch.setattr(study, "QUICK_SETTINGS", {"epochs": 1, "batch_size": 8})
-    monkeypatch.setitem(study.QUICK, "mmim", {"hidden_size": 0})
+    monkeypatch.setitem(plan.QUICK, "mmim", {"hidden_size": 0})
     monkeypatch.setattr(command, "finish", lambda *_: None)  # the report is drawn below
     result = run("table2", "--quick", "--seeds", 1, "--jobs", 1, "--runs", tmp_path / "runs")
     assert "mmin on iemocap: left out, the data is not here: no such folder" in result.output
@@ -69,7 +69,7 @@ def test_a_data_set_that_is_not_there_is_said_and_the_rest_goes_on(tmp_path, mon
     for name in failed:
         assert f"failed: {name}" in result.output
 
-    monkeypatch.setitem(study.QUICK, "mmim", {"hidden_size": 8})
+    monkeypatch.setitem(plan.QUICK, "mmim", {"hidden_size": 8})
     result = run("table2", "--quick", "--seeds", 1, "--jobs", 1, "--runs", tmp_path / "runs")
     assert result.exit_code == 0 and "3 runs are there already" in result.output
     assert result.output.count("ORIG + M3S") == 2

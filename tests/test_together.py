@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s.executors import DONE, FAILED, REUSED, STOPPED, Place, execute, load
 from keras_m3s.experiments import evaluation, training
 from keras_m3s.experiments.replicated_run import run_together
 from keras_m3s.experiments.run_directory import RunDirectory
-from keras_m3s.study import Condition, Planned
+from keras_m3s.study.executors import DONE, FAILED, REUSED, STOPPED, Place, execute, load
+from keras_m3s.study.plan import Condition, Planned
 from keras_m3s.utils import termination
 from tests.small import small
 

@@ -163,10 +163,10 @@ def _run(folder: pathlib.Path) -> None:
 
 
 def _read_run(folder: pathlib.Path) -> None:
-    from keras_m3s import estimate
     from keras_m3s.experiments.run_directory import RunDirectory
     from keras_m3s.report.build import build
     from keras_m3s.report.collect import read_runs
+    from keras_m3s.study import estimate
 
     for path in sorted(file.parent for file in folder.rglob("experiment.json")):
         run = RunDirectory(path)

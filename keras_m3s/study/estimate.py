@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.run_directory import RunDirectory
-from keras_m3s.study import Planned
+from keras_m3s.study.plan import Planned
 
 ROWS: dict[str, int] = {
     "cmu_mosi": 1284,

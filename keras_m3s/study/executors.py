@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from keras_m3s.experiments.run_directory import RunBusyError, RunDirectory
-from keras_m3s.study import Planned
+from keras_m3s.study.plan import Planned
 from keras_m3s.utils import backend, termination
 
 EXECUTORS: tuple[str, ...] = ("local", "ray", "dask")
@@ -314,7 +314,7 @@ def _outcome(planned: Planned, place: Place, error: Exception | None) -> Outcome
 
 def work_apart(group: Sequence[Planned], place: Place, threads: int, wait: bool) -> list[Outcome]:
     """As `work`, in a process of its own, which ends when the one that started it does."""
-    command = [sys.executable, "-c", "from keras_m3s.executors import answer; answer()"]
+    command = [sys.executable, "-c", "from keras_m3s.study.executors import answer; answer()"]
     done = subprocess.run(
         command,
         input=pickle.dumps((group, place, threads, wait)),
