@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from keras_m3s import paper
 from keras_m3s.experiments.config import METHODS, MISSING_LEVELS
+from keras_m3s.report import paper
 
 pytestmark = pytest.mark.once
 

@@ -14,10 +14,9 @@ import pytest
 from click.testing import CliRunner
 from made_up_runs import P1, make_run
 
-from keras_m3s import paper, significance
 from keras_m3s.cli import report as cli_report
 from keras_m3s.cli.main import main
-from keras_m3s.report import FORMATS, collect, curves, results, write_report
+from keras_m3s.report import FORMATS, collect, curves, paper, results, significance, write_report
 from keras_m3s.report.build import build
 from keras_m3s.report.content import Figure, Table
 

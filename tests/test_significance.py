@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from keras_m3s.robustness import RATES, auilc, mean_over_rates
-from keras_m3s.significance import compare, holm, summarize
+from keras_m3s.report.robustness import RATES, auilc, mean_over_rates
+from keras_m3s.report.significance import compare, holm, summarize
 
 pytestmark = pytest.mark.once
 

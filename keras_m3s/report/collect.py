@@ -16,10 +16,9 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from keras_m3s import paper
 from keras_m3s.experiments.config import HYPERPARAMETERS
 from keras_m3s.experiments.run_directory import RunDirectory
-from keras_m3s.report import names
+from keras_m3s.report import names, paper
 
 COMPLETE, INCOMPLETE, FAILED, UNREADABLE = "complete", "incomplete", "failed", "unreadable"
 

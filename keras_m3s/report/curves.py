@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from keras_m3s import robustness, significance
-from keras_m3s.report import figures, names
+from keras_m3s.report import figures, names, robustness, significance
 from keras_m3s.report.collect import Arm, Group, Rate
 from keras_m3s.report.content import Cell, Figure, Panel, Table
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from keras_m3s import paper
 from keras_m3s.experiments.config import MODELS
+from keras_m3s.report import paper
 
 METHODS: dict[str, str] = {
     "orig": "ORIG",

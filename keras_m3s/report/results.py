@@ -4,9 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_m3s import paper, significance
 from keras_m3s.experiments.config import HYPERPARAMETERS
-from keras_m3s.report import names
+from keras_m3s.report import names, paper, significance
 from keras_m3s.report.collect import Arm, Group
 from keras_m3s.report.content import BEST, BETTER, WORSE, Cell, Table
 
