@@ -31,7 +31,8 @@ MOST_WAITING = 0.05
 _CHILD = """
 import resource, sys, threading, time
 import numpy as np
-from keras_m3s import data, stream
+from keras_m3s import data
+from keras_m3s.data import streaming
 if sys.argv[1] == "file":
     arguments = {"name": sys.argv[2]}
 else:
@@ -51,7 +52,7 @@ def watch():
 watcher = threading.Thread(target=watch); watcher.start()
 if sys.argv[1] == "streamed":
     size = 0
-    for split in stream.load(**arguments).values():
+    for split in streaming.load(**arguments).values():
         for start in range(0, len(split), 32):
             rows = np.arange(start, min(start + 32, len(split)))
             size += sum(a.nbytes for a in split.take(rows).values())

@@ -14,6 +14,7 @@ TEXT_BERT = "text_bert"
 INDEX = "index"
 DRAWS = "draws"
 COMPLEMENT = "complement"
+MISSING_INDEX = "missing_index"
 
 
 def length_key(modality: str) -> str:

@@ -171,7 +171,7 @@ def test_two_workers(place, made_here, executor):
 
 STUDY = """
 import sys
-from keras_m3s import executors
+from keras_m3s.study import executors
 from keras_m3s.utils import termination
 from keras_m3s.study.executors import Place
 from keras_m3s.study.plan import Planned

@@ -21,16 +21,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = (
     ("modalities", "tfds_builders"),
     ("utils",),
+    ("registry",),
     ("missing",),
     ("losses", "optimizers", "metrics", "layers"),
     ("data",),
     ("features",),
     ("meta",),
-    ("models", "experiment"),
-    ("experiments", "selection", "runs", "training", "evaluation", "together"),
-    ("inference", "prediction", "export"),
-    ("study", "executors", "estimate"),
-    ("report", "paper", "significance", "robustness"),
+    ("models",),
+    ("experiments",),
+    ("inference",),
+    ("study",),
+    ("report",),
     ("cli",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
@@ -44,8 +45,9 @@ NAMES_ONE = {
     "data/batches.py": "tensorflow",
     "models/torch_import/checkpoints.py": "torch",
     "utils/backend.py": "tensorflow",
-    "export/onnx.py": "torch",
-    "export/saved_model.py": "tensorflow",
+    "inference/onnx.py": "torch",
+    "inference/saved_model.py": "tensorflow",
+    "experiments/replicas.py": "jax",
 }
 
 

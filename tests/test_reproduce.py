@@ -52,11 +52,11 @@ def test_a_dry_run_imports_no_framework():
 
 def test_a_data_set_that_is_not_there_is_said_and_the_rest_goes_on(tmp_path, monkeypatch):
     """Two models of four have data; a run of one of them fails, the rest is done all the same."""
-    monkeypatch.setattr(study, "QUICK_STAND_INS", TWO_OF_FOUR)
+    monkeypatch.setattr(plan, "QUICK_STAND_INS", TWO_OF_FOUR)
     monkeypatch.setattr(
         command, "find_data", lambda *_: (TWO_OF_FOUR, {"iemocap": "no such folder"})
     )
-    monkeypatch.setattr(study, "QUICK_SETTINGS", {"epochs": 1, "batch_size": 8})
+    monkeypatch.setattr(plan, "QUICK_SETTINGS", {"epochs": 1, "batch_size": 8})
     monkeypatch.setitem(plan.QUICK, "mmim", {"hidden_size": 0})
     monkeypatch.setattr(command, "finish", lambda *_: None)  # the report is drawn below
     result = run("table2", "--quick", "--seeds", 1, "--jobs", 1, "--runs", tmp_path / "runs")
@@ -83,7 +83,7 @@ def test_nothing_to_run(tmp_path):
 
 
 def test_selection_as_published_is_marked(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "QUICK_SETTINGS", {"epochs": 1, "batch_size": 8})
+    monkeypatch.setattr(plan, "QUICK_SETTINGS", {"epochs": 1, "batch_size": 8})
     monkeypatch.setattr(command, "find_data", lambda *_: (TWO_OF_FOUR, {}))
     arguments = ["figure3", "--quick", "--seeds", 1, "--jobs", 1, "--runs", tmp_path / "runs"]
     result = run(*arguments, "--select", "paper")

@@ -8,8 +8,8 @@ import pytest
 from keras_m3s import data
 from keras_m3s.experiments import selection, training
 from keras_m3s.experiments.config import CONTROLS, METHODS, Experiment
-from keras_m3s.study import estimate, plan
-from keras_m3s.study.plan import CELLS, Condition, Planned, Settings, plan
+from keras_m3s.study import estimate
+from keras_m3s.study.plan import CELLS, Condition, Planned, Settings, models_of, plan
 
 pytestmark = pytest.mark.once
 
@@ -149,7 +149,7 @@ def test_the_control_beside_the_papers_methods():
 def test_data_that_is_not_there_leaves_the_rest():
     planned = plan("table2", Settings({"cmu_mosi": "cmu_mosi"}, [0]))
     assert {p.experiment.model for p in planned} == {"misa", "mmim"}
-    assert plan.models_of("table3") == ("mmin", "mmim")
+    assert models_of("table3") == ("mmin", "mmim")
 
 
 def test_selection_and_seeds_are_in_every_run():

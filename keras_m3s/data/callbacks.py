@@ -1,4 +1,4 @@
-"""Callbacks of training on `Batches`: their order in an epoch, and a stop where the loss is not finite."""
+"""Callbacks of training on `Batches`: the order of an epoch, a stop at a loss not finite."""
 
 from collections.abc import Mapping
 from typing import Any

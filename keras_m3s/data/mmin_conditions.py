@@ -9,15 +9,13 @@ import numpy as np
 
 from keras_m3s.data.split import Split
 from keras_m3s.missing.patterns import MMIN_CONDITIONS
-from keras_m3s.modalities import INDEX, MODALITIES
+from keras_m3s.modalities import INDEX, MISSING_INDEX, MODALITIES
 
 CONDITIONS: dict[str, tuple[int, ...]] = {
     name: tuple(int(modality not in missing) for modality in MODALITIES)
     for name, missing in MMIN_CONDITIONS.items()
 }
 """Which modalities are there, in the order of `MODALITIES`."""
-
-MISSING_INDEX = "missing_index"
 
 
 def whole_modality(split: Split) -> Split:

@@ -1,7 +1,7 @@
 """The layer `MissingModality`: T(X;F) of M3S, section 3.2, with draws of its own.
 
-It joins what `transform` keeps apart: fresh draws from a seed state, or those that a batch brings, and
-`apply`, which cuts the holes that the draws decide.
+Draws come from the layer's seed state, or with the batch; `transform.apply` cuts the holes that
+they decide.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +58,8 @@ class MissingModality(keras.layers.Layer):
             has too few axes, batch sizes differ, the draws' shape does not fit, or conditions do
             not go with the pattern or the modalities.
 
-    Reference: M3S, section 3.2 and Algorithm 1, line 3; for the patterns `keras_m3s.missing.patterns`.
+    Reference: M3S, section 3.2 and Algorithm 1, line 3; for the patterns
+        `keras_m3s.missing.patterns`.
     """
 
     def __init__(

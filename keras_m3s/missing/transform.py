@@ -9,10 +9,10 @@ k = floor(length * r) values from the start on is set to zero:
     start = floor((length - k + 1) * u_start)       uniform on 0 .. length - k
     x[start : start + k] = 0
 
-A draw is data: `sample_draws` and `fixed_draws` make draws, `apply` is a function of features, lengths
-and draws. With `axis="time"` the run lies on the true steps of a sequence, with `axis="feature"` on
-the last axis of an encoded vector. Other patterns than the paper's run, made from the same draws, are
-in `keras_m3s.missing.patterns`.
+A draw is data: `sample_draws` and `fixed_draws` make draws, `apply` is a function of features,
+lengths and draws. With `axis="time"` the run lies on the true steps of a sequence, with
+`axis="feature"` on the last axis of an encoded vector. Other patterns than the paper's run, made
+from the same draws, are in `keras_m3s.missing.patterns`.
 """
 
 from collections.abc import Mapping, Sequence

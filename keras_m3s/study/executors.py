@@ -8,8 +8,8 @@ Workers of a cluster are full of the cluster's own threads, and these draw from 
 numbers, on which initial weights rest. So there each run has a process of its own.
 
 With `Place.replicas` above 1, runs that differ in their seed only are one piece of work: up to that
-many are trained as one program, see `keras_m3s.experiments.replicated_run`. That pays where a model leaves most of a
-GPU idle.
+many are trained as one program, see `keras_m3s.experiments.replicated_run`. That pays where a model
+leaves most of a GPU idle.
 """
 
 import contextlib

@@ -68,7 +68,8 @@ class MMIM(BaseModel):
         encoder_dropout: Rate on the LSTMs' last states.
         add_va: Whether the pair (vision, audio) counts too.
         cpc_layers: Linear layers of a prediction from the fusion, >= 1, published 1.
-        cpc_activation: Activation after the first of several, see `keras_m3s.layers.torch_defaults.activation`.
+        cpc_activation: Activation after the first of several, see
+            `keras_m3s.layers.torch_defaults.activation`.
         mi_activation: Activation of the hidden layers of `MMILB`. (That of its last layers, which
             the published code has an argument for, it makes no use of.)
         contrast: Whether stage 0 runs and `nce` and `lld` count; H does in any case.

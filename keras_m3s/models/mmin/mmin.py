@@ -28,15 +28,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_m3s.modalities import COMPLEMENT, MODALITIES, length_key
+from keras_m3s.modalities import COMPLEMENT, MISSING_INDEX, MODALITIES, length_key
 from keras_m3s.models.base import PREDICTION
 from keras_m3s.models.mmin.residual_autoencoder import ResidualAutoencoder
 from keras_m3s.models.mmin.utt_fusion import UtteranceModel, UttFusion
 from keras_m3s.models.torch_import.weights import TorchWeight
 
-__all__ = ["MISSING_INDEX", "MMIN", "UttFusion"]
-
-MISSING_INDEX = "missing_index"
 """Batch entry, int `(batch, 3)` in the order of `MODALITIES`: 1 where a modality is there."""
 
 

@@ -129,15 +129,15 @@ class SelfMM(BaseModel):
 
     Example:
 
-    >>> model = keras_m3s.models.SelfMM(train_size=1284, **keras_m3s.models.self_mm.self_mm.PRESETS["mosi"])
+    >>> model = keras_m3s.models.SelfMM(train_size=1284, **keras_m3s.models.self_mm.PRESETS["mosi"])
     >>> model.compile(model.published_optimizer(preset="mosi"))
     >>> x = {"audio": a, "vision": v, "text": t, "index": np.arange(1284)}
     >>> model.fit(x, y, batch_size=32, callbacks=model.training_callbacks())
 
     Args:
         train_size: Rows of the training data, >= 1.
-        bert: What reads `text_bert`, see `keras_m3s.layers.text_states.TextStates`; `None` where batches hold
-            `text`.
+        bert: What reads `text_bert`, see `keras_m3s.layers.text_states.TextStates`; `None`
+            where batches hold `text`.
         audio_hidden_size: Width of the audio LSTM; likewise `vision_hidden_size`.
         audio_layers: LSTM layers, published 1; likewise `vision_layers`.
         audio_dropout: Rate in the audio encoder; likewise `vision_dropout`.

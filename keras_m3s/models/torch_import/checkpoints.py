@@ -1,8 +1,8 @@
 """Published PyTorch checkpoints to Keras weights: every weight accounted for, or one error.
 
 A model says in `torch_weights()` which PyTorch array fills which variable
-(`keras_m3s.models.torch_import.weights`). Two class attributes, both optional, say how published files
-differ from that list:
+(`keras_m3s.models.torch_import.weights`). Two class attributes, both optional, say how published
+files differ from that list:
 
 - `torch_unused`: regular expressions, matched in full, of names the port has no use for;
 - `torch_renames`: pairs (regular expression, replacement), applied to every name in order.

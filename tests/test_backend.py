@@ -42,11 +42,12 @@ def test_the_seed_is_keras_seed():
 RUN = """
 import pathlib, sys
 import keras
-from keras_m3s import data, evaluation
+from keras_m3s import data
+from keras_m3s.experiments import evaluation
 from keras_m3s.utils.backend import set_random_seed
 from keras_m3s.experiments.run_directory import RunDirectory
 from tests.small import small
-from tests.test_frameworks import drawn
+from tests.test_backend import drawn
 set_random_seed(3)
 print(*(float(v).hex() for v in drawn()))
 folder = pathlib.Path(sys.argv[1])
