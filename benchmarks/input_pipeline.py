@@ -95,12 +95,12 @@ def waiting(splits: Any, model: str, batch_size: int, epochs: int) -> float:
     """Share of training time in which `fit` waits for its next batch."""
     import keras
 
-    from keras_m3s.experiments import training
+    from keras_m3s.experiments.build import build, train_batches
     from keras_m3s.experiments.config import Experiment
 
     experiment = Experiment.of("synthetic_msa", model, "m3s", batch_size=batch_size)
-    batches = training.train_batches(experiment, splits["train"])
-    outer = training.build(experiment, splits["train"])
+    batches = train_batches(experiment, splits["train"])
+    outer = build(experiment, splits["train"])
     inside, make = 0.0, batches.__class__.__getitem__
 
     class Timed(batches.__class__):  # type: ignore[name-defined, misc]  # known when run

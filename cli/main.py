@@ -17,7 +17,10 @@ from keras_m3s.cli.predict import predict
 from keras_m3s.cli.prepare import prepare
 from keras_m3s.cli.report import report
 from keras_m3s.cli.reproduce import reproduce
-from keras_m3s.experiments.config import METHODS, MODELS, SITES
+from keras_m3s.experiments.config import SITES
+from keras_m3s.registry import methods as method_cards
+from keras_m3s.registry import models as model_cards
+from keras_m3s.registry.datasets import split_name
 
 BACKENDS = ("jax", "tensorflow", "torch")
 
@@ -43,8 +46,8 @@ main.add_command(features)
 
 @main.command()
 @click.option("--dataset", default="synthetic_msa", help="Name of a data set.")
-@click.option("--model", type=click.Choice(MODELS), default="misa")
-@click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=METHODS, help="Repeat for several.")  # fmt: skip
+@click.option("--model", type=click.Choice(list(model_cards.CARDS)), default="misa")
+@click.option("--method", "methods", type=click.Choice(list(method_cards.CARDS)), multiple=True, default=method_cards.paper(), help="Repeat for several.")  # fmt: skip
 @click.option("--missing-rate", type=click.FloatRange(0, 1), nargs=2, default=(0.4, 0.6), help="Lowest and highest share missing of each modality.")  # fmt: skip
 @click.option("--test-missing-rate", type=click.FloatRange(0, 1), nargs=2, help="The same in testing.  [default: as --missing-rate]")  # fmt: skip
 @click.option("--site", type=click.Choice(SITES), default="raw", help="Cut holes into sequences or encoded vectors.")  # fmt: skip
@@ -110,7 +113,7 @@ def run_and_print(
 
     backend.import_backend()
     from keras_m3s.cli.progress import Progress, for_tensorboard
-    from keras_m3s.experiments.evaluation import run_experiment
+    from keras_m3s.experiments.run import run_experiment
     from keras_m3s.experiments.run_directory import RunDirectory
 
     results: dict[str, list[dict[str, float]]] = {}
@@ -154,8 +157,8 @@ def evaluate(run: pathlib.Path, missing_rate: tuple[float, float] | None, **wher
 
     directory = RunDirectory(run)
     experiment = directory.experiment()
-    name, _, config = experiment.dataset.partition("/")
-    where["config"] = where["config"] or config or None
+    name, config = split_name(experiment.dataset)
+    where["config"] = where["config"] or config
     metrics = retest(directory, data.load(name, **where)["test"], missing_rate)
     click.echo(text_table({experiment.method: [metrics]}))
 
@@ -185,17 +188,18 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
         "inner_learning_rate": 5e-4,
         "model_arguments": {"hidden_size": 32, "transformer_size": 128},
     }
-    planned = {m: Planned(Experiment.of("synthetic_msa", "misa", m, **settings)) for m in METHODS}
+    methods = method_cards.paper()
+    planned = {m: Planned(Experiment.of("synthetic_msa", "misa", m, **settings)) for m in methods}
     data.prepare("synthetic_msa", data_dir)
     place = executors.Place(
         str(runs_dir), str(data_dir), None, backend.backend_name(), follow=False
     )
     jobs = executors.default_jobs(len(planned))
     click.echo(f"MISA by {len(planned)} methods, {jobs} at once")
-    longest_first = [planned[method] for method in reversed(METHODS)]
+    longest_first = [planned[method] for method in reversed(methods)]
     many_runs.raise_undone(many_runs.make(longest_first, place, "local", jobs))
     results = {m: [place.run(p).read_json("metrics.json")] for m, p in planned.items()}
-    print_table(planned["m3s"].experiment, results)
+    print_table(planned[methods[-1]].experiment, results)
 
 
 main.add_command(predict)

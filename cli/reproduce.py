@@ -10,7 +10,11 @@ from typing import Any
 import click
 
 from keras_m3s.cli import many_runs
-from keras_m3s.experiments.config import CONTROLS, METHODS, SELECTIONS
+from keras_m3s.experiments.config import SELECTIONS
+from keras_m3s.registry import datasets as dataset_cards
+from keras_m3s.registry import methods as method_cards
+from keras_m3s.registry import models as model_cards
+from keras_m3s.registry.patterns import PAPER
 from keras_m3s.study.plan import NAMES
 
 EXECUTORS = ("local", "ray", "dask")
@@ -69,7 +73,7 @@ def reproduce(
     runs_dir = runs_dir or pathlib.Path("runs", "quick" if quick else "reproduce")
     datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run)
     seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
-    methods = METHODS + CONTROLS if equal_budget else METHODS
+    methods = method_cards.paper() + (method_cards.equal_budget() if equal_budget else ())
     settings = Settings(datasets, range(seeds), quick, select, methods)
     planned = plan(study, settings)
     place = executors.Place(
@@ -107,31 +111,34 @@ def find_data(
     """What is taken for each of the paper's data sets, and why nothing is for some."""
     from keras_m3s.study import plan
 
+    wanted = plan.datasets()
     if data_dir is None and manual_dir is None:
-        stand_ins = plan.QUICK_STAND_INS if quick else plan.STAND_INS
+        cards = {name: dataset_cards.CARDS[name] for name in wanted}
+        found = {n: card.quick_stand_in if quick else card.stand_in for n, card in cards.items()}
+        stand_ins = {name: stand_in for name, stand_in in found.items() if stand_in}
         if not dry_run:
             for name in dict.fromkeys(stand_ins.values()):
                 _prepare(name, runs_dir / "data", None)
-        return dict(stand_ins), {}
-    names = dict.fromkeys(plan.CELLS.values())
+        return stand_ins, {}
     if dry_run:
-        return {name: name for name in names}, {}
-    found, absent = {}, {}
-    for name in names:
+        return {name: name for name in wanted}, {}
+    there: dict[str, str] = {}
+    absent: dict[str, str] = {}
+    for name in wanted:
         try:
             _prepare(name, data_dir, manual_dir)
-            found[name] = name
+            there[name] = name
         except (ValueError, OSError) as error:
             absent[name] = str(error)
-    return found, absent
+    return there, absent
 
 
 def _prepare(name: str, data_dir: pathlib.Path | None, manual_dir: pathlib.Path | None) -> None:
     from keras_m3s import data
     from keras_m3s.study.executors import manual_dir as own_folder
 
-    name, _, config = name.partition("/")
-    data.prepare(name, data_dir, own_folder(name, _text(manual_dir)), config or None)
+    name, config = dataset_cards.split_name(name)
+    data.prepare(name, data_dir, own_folder(name, _text(manual_dir)), config)
 
 
 def announce(
@@ -145,12 +152,13 @@ def announce(
     """What will be done, what not and why, and about how long it takes."""
     from keras_m3s.experiments.run_directory import RunDirectory
     from keras_m3s.study import estimate
-    from keras_m3s.study.plan import CELLS, models_of
+    from keras_m3s.study.plan import models_of
 
     for model in models_of(study):
-        if CELLS[model] in absent:
-            reason = absent[CELLS[model]]
-            click.echo(f"{model} on {CELLS[model]}: left out, the data is not here: {reason}")
+        dataset = model_cards.CARDS[model].dataset
+        if dataset in absent:
+            reason = absent[dataset]
+            click.echo(f"{model} on {dataset}: left out, the data is not here: {reason}")
     known = estimate.measured(runs_dir)
     there = sum(RunDirectory(runs_dir / p.experiment.key).complete for p in planned)
     if listed:
@@ -165,18 +173,17 @@ def announce(
 
 def print_tables(planned: Sequence[Any], place: Any) -> None:
     """Methods side by side, a table for each model, data set and pair of rates."""
-    from keras_m3s.experiments.config import HYPERPARAMETERS
     from keras_m3s.report import text_table
 
     tables: dict[str, dict[str, list[Any]]] = {}
     for p in planned:
         e, run = p.experiment, place.run(p)
-        published = HYPERPARAMETERS[e.model]["inner_learning_rate"]
+        published = model_cards.CARDS[e.model].settings["inner_learning_rate"]
         swept = (e.inner_steps, e.first_order, e.inner_learning_rate) != (1, True, published)
         if not run.complete or swept:  # the report has the sweeps
             continue
         title = f"{e.model} on {e.dataset}, {rate(e.missing_rate)} missing"
-        title += "" if e.pattern == "span" else f" ({e.pattern})"
+        title += "" if e.pattern == PAPER else f" ({e.pattern})"
         title += "" if e.site == "raw" else f" in {e.site} vectors"
         mark = "" if e.select == "validation" else "; epochs chosen as the published scripts do"
         tested = [(rate(e.test_missing_rate), run.read_json("metrics.json"))]

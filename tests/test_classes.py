@@ -3,8 +3,9 @@
 import pytest
 
 from keras_m3s import data
-from keras_m3s.experiments import evaluation, training
+from keras_m3s.experiments.build import build
 from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import RunDirectory
 
 SMALL = {
@@ -34,7 +35,7 @@ def test_a_run_on_classes(model, splits, tmp_path):
         "synthetic_msa/tiny_classes", model, "m3s", epochs=1, batch_size=8,
         model_arguments=SMALL[model],
     )  # fmt: skip
-    metrics = evaluation.run_experiment(experiment, RunDirectory(tmp_path / "run"), splits)
+    metrics = run_experiment(experiment, RunDirectory(tmp_path / "run"), splits)
     assert metrics.keys() >= {"acc", "uar", "f1"} and 0 <= metrics["uar"] <= 1
     header = (tmp_path / "run" / "predictions.csv").read_text().splitlines()[0]
     assert header.endswith("logit_0,logit_1,logit_2,logit_3")
@@ -44,4 +45,4 @@ def test_a_run_on_classes(model, splits, tmp_path):
 def test_models_of_a_score_say_so(model, splits):
     experiment = Experiment.of("synthetic_msa/tiny_classes", model, "orig")
     with pytest.raises(ValueError, match="predicts a score.*int32. For classes.*MMIN or MISA"):
-        training.build(experiment, splits["train"])
+        build(experiment, splits["train"])

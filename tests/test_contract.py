@@ -6,7 +6,8 @@ import pytest
 from keras import ops
 
 import keras_m3s as m3s
-from keras_m3s.models import MISA, MMIM, MMIN, MODELS, SelfMM
+from keras_m3s.models import MISA, MMIM, MMIN, SelfMM
+from keras_m3s.registry import models as cards
 from keras_m3s.utils.backend import set_random_seed
 from tests.models import parity
 
@@ -62,7 +63,7 @@ def assert_equal(a, b):
 
 
 def test_the_table_is_complete(name):
-    assert set(SMALL) == set(MODELS)
+    assert set(SMALL) == set(cards.CARDS)
 
 
 def test_fit_alone_with_its_published_optimizer_and_loss(name):

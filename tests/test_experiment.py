@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from keras_m3s.experiments.config import METHODS, MODELS, Experiment
+from keras_m3s.experiments.config import Experiment
 from keras_m3s.layers.text_states import BERT_PATHS
+from keras_m3s.registry import methods, models
 
 pytestmark = pytest.mark.once
 
@@ -31,8 +32,8 @@ def test_the_papers_settings():
     assert own.inner_learning_rate == 0.1
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("model", models.CARDS)
+@pytest.mark.parametrize("method", methods.CARDS)
 def test_json_round_trip_keeps_value_and_key(model, method):
     e = Experiment.of("synthetic_msa", model, method, (0.2, 0.4), seed=3, patience=5)
     copy = Experiment.from_dict(json.loads(json.dumps(e.to_dict())))

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 from keras_m3s import data, features, report
 from keras_m3s.cli.main import main
-from keras_m3s.experiments import evaluation, training
+from keras_m3s.experiments import checkpoints
+from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.inference import export, predictions
 from keras_m3s.utils.atomic_files import TEMPORARY, WriteError, explained, whole
@@ -138,7 +139,7 @@ def data_set_of(tmp_path, prepared, misa):
 
 def run_of(tmp_path, prepared, misa):
     e = small("self_mm", "orig", epochs=2)
-    return tmp_path / "runs", lambda out: evaluation.run_experiment(e, RunDirectory(out / "run"), prepared[1])  # fmt: skip
+    return tmp_path / "runs", lambda out: run_experiment(e, RunDirectory(out / "run"), prepared[1])  # fmt: skip
 
 
 # What writes, and the bytes that are too few for it.
@@ -197,21 +198,21 @@ def test_the_command_says_it_in_one_line(tmp_path, prepared):
 
 def test_a_checkpoint_without_room_leaves_the_one_before(tmp_path, prepared, monkeypatch):
     """The disk fills up in the third epoch; with room again the run ends as if nothing had been."""
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     e, splits = small("self_mm", "orig", epochs=3), prepared[1]
-    expected = evaluation.run_experiment(e, RunDirectory(tmp_path / "whole"), splits)
-    run, save = RunDirectory(tmp_path / "cut"), training.Keeper._save
+    expected = run_experiment(e, RunDirectory(tmp_path / "whole"), splits)
+    run, save = RunDirectory(tmp_path / "cut"), checkpoints.RunCheckpoint._save
 
     def fills(keeper, path):
         with room_for(5000 if "last-0003" in str(path) else resource.RLIM_INFINITY):
             save(keeper, path)
 
-    monkeypatch.setattr(training.Keeper, "_save", fills)
+    monkeypatch.setattr(checkpoints.RunCheckpoint, "_save", fills)
     with pytest.raises(WriteError, match=r"room for .*last-0003\.keras"):
-        evaluation.run_experiment(e, run, splits)
+        run_experiment(e, run, splits)
     assert [done for done, _ in run.checkpoints] == [2, 1]
-    monkeypatch.setattr(training.Keeper, "_save", save)
-    assert evaluation.run_experiment(e, run, splits) == expected
+    monkeypatch.setattr(checkpoints.RunCheckpoint, "_save", save)
+    assert run_experiment(e, run, splits) == expected
 
 
 ON_A_SMALL_DISK = """

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from keras_m3s.experiments.config import METHODS, MISSING_LEVELS
+from keras_m3s.experiments.config import MISSING_LEVELS
+from keras_m3s.registry import datasets, methods
 from keras_m3s.report import paper
 
 pytestmark = pytest.mark.once
@@ -47,7 +48,7 @@ def rows(text):
 def stored(method, *blocks):
     """Numbers of a row of a table that prints blocks side by side."""
     if method == "delta":
-        return [block.delta(m) for block in blocks for m in paper.METRICS[block.dataset]]
+        return [block.delta(m) for block in blocks for m in datasets.CARDS[block.dataset].metrics]
     return [v for block in blocks for v in block.values[method].values()]
 
 
@@ -80,7 +81,7 @@ def test_table_4(text):
             pair = ("iemocap", "mmin") if metric in ("acc", "uar", "f1") else ("cmu_mosi", "mmim")
             block = paper.find(*pair, MEDIUM, HIGH)
             *values, delta = numbers(line)
-            assert values == [block.values[m][metric] for m in METHODS]
+            assert values == [block.values[m][metric] for m in methods.paper()]
             assert (delta if "↑" in line else -delta) == block.delta(metric)
             seen += 1
     assert seen == 6
@@ -92,12 +93,14 @@ def test_table_5(text):
     p = {name: list(values.values()) for name, values in paper.P_VALUES.items()}
     assert first == p["ch_sims", "self_mm"] + p["iemocap", "mmin"]
     assert second == p["cmu_mosi", "misa"] + p["cmu_mosi", "mmim"]
-    assert all(tuple(p) == paper.METRICS[d] for (d, _), p in paper.P_VALUES.items())
+    assert all(tuple(p) == datasets.CARDS[d].metrics for (d, _), p in paper.P_VALUES.items())
 
 
 def test_values_are_one_number_a_key():
     values = paper.values()
-    assert len(values) == sum(3 * len(paper.METRICS[b.dataset]) for b in paper.BLOCKS) == 93
+    assert (
+        len(values) == sum(3 * len(datasets.CARDS[b.dataset].metrics) for b in paper.BLOCKS) == 93
+    )
     assert values["cmu_mosi", "mmim", "m3s", MEDIUM, HIGH, "mae"] == 0.7025
 
 

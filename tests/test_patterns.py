@@ -10,13 +10,13 @@ from keras_m3s import MissingModality
 from keras_m3s.missing import apply, fixed_draws, sample_draws
 from keras_m3s.missing.patterns import (
     MMIN_CONDITIONS,
-    PATTERNS,
     Place,
     frame_uniforms,
-    frames_mask,
-    gone_modalities,
+    frames_masks,
+    missing_modalities,
 )
 from keras_m3s.modalities import MODALITIES
+from keras_m3s.registry.patterns import CARDS
 
 
 def numpy(value):
@@ -67,7 +67,9 @@ def test_uniforms_of_frames_look_random():
 def test_share_of_missing_frames(rate):
     """Binomial at a single rate; over a range the mean is the middle and the spread is wider."""
     size, rows = 40, 5000
-    mask = numpy(frames_mask(Place(0, size, size), sample_draws(rows, 1, seed=3), [rate]))
+    mask = numpy(
+        frames_masks([Place(0, size, size)], sample_draws(rows, 1, seed=3), {"a": rate})[0]
+    )
     missing = mask.sum(1)
     low, high = rate
     between = (high - low) ** 2 / 12
@@ -79,7 +81,7 @@ def test_share_of_missing_frames(rate):
     assert runs.mean() > 4, "one run is no independent frames"
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", CARDS)
 def test_none_and_all(pattern):
     x = batch(64)
     none = MissingModality(0.0, pattern=pattern, seed=0)(x)
@@ -134,7 +136,7 @@ def test_frames_on_encoded_vectors():
 def test_probability_of_whole_modalities():
     """Each r, less a third of r^3 where all would be missing and one is kept."""
     rows, r = 20_000, 0.6
-    missing = numpy(gone_modalities(sample_draws(rows, 3, seed=0), dict.fromkeys(MODALITIES, (r, r))))  # fmt: skip
+    missing = numpy(missing_modalities(sample_draws(rows, 3, seed=0), dict.fromkeys(MODALITIES, (r, r))))  # fmt: skip
     assert not missing.all(1).any()
     expected = r - r**3 / 3
     np.testing.assert_allclose(missing.mean(0), expected, atol=5 * np.sqrt(0.25 / rows))
@@ -145,7 +147,7 @@ def test_probability_of_whole_modalities():
 def test_imbalanced_rates():
     """P4: a rate for each modality, with every pattern."""
     rates = {"audio": 0.8, "vision": (0.2, 0.4), "text": 0.0}
-    for pattern in PATTERNS:
+    for pattern in CARDS:
         out = MissingModality(rates, pattern=pattern, seed=1)(batch(2000, 20, 1))
         share = [(numpy(out[m]) == 0).mean() for m in MODALITIES]
         # A run is floor(length * r) long, half a step less at a rate between.
@@ -167,10 +169,10 @@ def test_conditions_of_mmin():
     assert gone(one).tolist() == [[False, False, True]] * 4
     largest = np.full((1, 3, 2), np.nextafter(np.float32(1), np.float32(0)))
     rates = dict.fromkeys(MODALITIES, (0.0, 1.0))
-    assert numpy(gone_modalities(largest, rates, conditions)).tolist() == [[True, False, False]]
+    assert numpy(missing_modalities(largest, rates, conditions)).tolist() == [[True, False, False]]
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", CARDS)
 def test_draws_decide_all(pattern):
     """The same draws, the same holes, in training, in evaluation and compiled."""
     x = batch(16) | {"draws": fixed_draws(16, seed=4)}
@@ -185,7 +187,7 @@ def test_draws_decide_all(pattern):
         assert (third[m] == 0).any() and (third[m] == 1).any()
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", CARDS)
 def test_complement_keeps_what_is_missing(pattern):
     x = batch(8)
     rates = dict.fromkeys(MODALITIES, (0.3, 0.7))

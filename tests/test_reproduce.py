@@ -1,5 +1,6 @@
 """The command `reproduce`: what it lists, runs, leaves out and reports as failed."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from keras_m3s.cli import reproduce as command
 from keras_m3s.cli.main import main
+from keras_m3s.registry import models
 from keras_m3s.study import plan
 
 pytestmark = pytest.mark.once
@@ -50,14 +52,19 @@ def test_a_dry_run_imports_no_framework():
     assert done.stdout.split("\n")[:2] == ["0", "[]"]
 
 
+def quick_mmim(monkeypatch, arguments):
+    card = models.CARDS["mmim"]
+    changed = dataclasses.replace(card, quick_settings={"model_arguments": arguments})
+    monkeypatch.setitem(models.CARDS, "mmim", changed)
+
+
 def test_a_data_set_that_is_not_there_is_said_and_the_rest_goes_on(tmp_path, monkeypatch):
     """Two models of four have data; a run of one of them fails, the rest is done all the same."""
-    monkeypatch.setattr(plan, "QUICK_STAND_INS", TWO_OF_FOUR)
     monkeypatch.setattr(
         command, "find_data", lambda *_: (TWO_OF_FOUR, {"iemocap": "no such folder"})
     )
     monkeypatch.setattr(plan, "QUICK_SETTINGS", {"epochs": 1, "batch_size": 8})
-    monkeypatch.setitem(plan.QUICK, "mmim", {"hidden_size": 0})
+    quick_mmim(monkeypatch, {"hidden_size": 0})
     monkeypatch.setattr(command, "finish", lambda *_: None)  # the report is drawn below
     result = run("table2", "--quick", "--seeds", 1, "--jobs", 1, "--runs", tmp_path / "runs")
     assert "mmin on iemocap: left out, the data is not here: no such folder" in result.output
@@ -69,7 +76,7 @@ def test_a_data_set_that_is_not_there_is_said_and_the_rest_goes_on(tmp_path, mon
     for name in failed:
         assert f"failed: {name}" in result.output
 
-    monkeypatch.setitem(plan.QUICK, "mmim", {"hidden_size": 8})
+    quick_mmim(monkeypatch, {"hidden_size": 8})
     result = run("table2", "--quick", "--seeds", 1, "--jobs", 1, "--runs", tmp_path / "runs")
     assert result.exit_code == 0 and "3 runs are there already" in result.output
     assert result.output.count("ORIG + M3S") == 2

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from keras_m3s import data
-from keras_m3s.experiments import evaluation, training
-from keras_m3s.experiments.config import MODELS
+from keras_m3s.experiments import checkpoints
+from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import DamagedRunError, RunBusyError, RunDirectory
 from keras_m3s.models import MMIN
 from keras_m3s.models.mmin.utt_fusion import LinearDecay
+from keras_m3s.registry.models import CARDS
 from keras_m3s.utils import termination
 from tests.small import fitting, small
 
@@ -72,7 +73,7 @@ def weights(run):
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow", reason="its variables are live, as PyTorch's"
 )
-@pytest.mark.parametrize("model", MODELS if EVERYWHERE else ("self_mm",))
+@pytest.mark.parametrize("model", CARDS if EVERYWHERE else ("self_mm",))
 def test_every_model_goes_on_as_if_nothing_had_been(splits, tmp_path, monkeypatch, model):
     """Cut off before the first checkpoint, then in the epoch that follows.
 
@@ -82,17 +83,17 @@ def test_every_model_goes_on_as_if_nothing_had_been(splits, tmp_path, monkeypatc
     Self-MM has 6 batches an epoch and takes 4 a step, so that 2 are left over each time; MMIN's rate
     decays from the second epoch on, by sevenths; MMIM has the state of its stage 0.
     """
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     monkeypatch.setattr(MMIN, "_epochs", (1, 6))
     mine = fitting(splits, model)
     e = small(model, "m3s" if EVERYWHERE else "spl-trn", epochs=3)
     whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
-    expected = evaluation.run_experiment(e, whole, mine, follow=True)
+    expected = run_experiment(e, whole, mine, follow=True)
     for epoch in (0, 1) if EVERYWHERE else [1]:
         with pytest.raises(Killed):
-            evaluation.run_experiment(e, cut, mine, [KillIn(epoch)], follow=True)
+            run_experiment(e, cut, mine, [KillIn(epoch)], follow=True)
         assert [done for done, _ in cut.checkpoints][:1] == ([epoch] if epoch else [])
-    assert evaluation.run_experiment(e, cut, mine, follow=True) == expected
+    assert run_experiment(e, cut, mine, follow=True) == expected
     assert cut.read_history() == whole.read_history()
     for ours, theirs in zip(weights(cut), weights(whole), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -109,7 +110,7 @@ def test_a_decaying_rate_goes_on_exactly():
             if epoch in (0, resumed_at):
                 callback = LinearDecay(20, 40)
                 callback.set_model(model)
-                replay = training.Replay([callback], [], start)
+                replay = checkpoints.ReplayHistory([callback], [], start)
                 replay.set_model(model)
                 replay.on_train_begin()
             callback.on_epoch_begin(epoch)
@@ -123,18 +124,18 @@ def test_a_decaying_rate_goes_on_exactly():
 
 @pytest.mark.once
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(splits, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     e = small("self_mm", "orig")
     whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
-    expected = evaluation.run_experiment(e, whole, splits)
+    expected = run_experiment(e, whole, splits)
     with pytest.raises(Killed):
-        evaluation.run_experiment(e, cut, splits, [KillIn(3)])
+        run_experiment(e, cut, splits, [KillIn(3)])
     (three, newest), (two, _) = cut.checkpoints
     assert (three, two) == (3, 2)
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     (cut.path / ".writing-left.keras").write_text("by a killed process")
     with pytest.warns(UserWarning, match="last-0003.keras cannot be read, the one before"):
-        assert evaluation.run_experiment(e, cut, splits) == expected
+        assert run_experiment(e, cut, splits) == expected
     assert cut.read_history() == whole.read_history()
     assert not list(cut.path.glob(".writing-*"))
 
@@ -145,16 +146,14 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(splits, tmp_path, monk
         pytest.warns(UserWarning, match="cannot be read"),
         pytest.raises(DamagedRunError, match=r"must be readable.*Delete its last-\*"),
     ):
-        evaluation.run_experiment(e, cut, splits)
+        run_experiment(e, cut, splits)
 
 
 @pytest.mark.once
 def test_following_the_test_data_changes_nothing_but_the_history(splits, tmp_path):
     e = small("mmim")
     plain, followed = RunDirectory(tmp_path / "plain"), RunDirectory(tmp_path / "followed")
-    assert evaluation.run_experiment(e, plain, splits) == evaluation.run_experiment(
-        e, followed, splits, follow=True
-    )
+    assert run_experiment(e, plain, splits) == run_experiment(e, followed, splits, follow=True)
     rows = followed.read_history()
     assert {"test_loss", "test_mae", "test_corr", "test_acc7"} <= set(rows[0])
     assert rows[0]["test_loss"] == pytest.approx(rows[0]["test_mae"], rel=1e-5)  # of MMIM the same
@@ -174,15 +173,15 @@ def test_sigterm_saves_and_the_run_goes_on(splits, tmp_path):
 
     e = small("self_mm", "orig")
     whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
-    expected = evaluation.run_experiment(e, whole, splits)
+    expected = run_experiment(e, whole, splits)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(
         termination.Stopped, match="3 of 4 epochs of .*cut are saved. The same command"
     ):
-        evaluation.run_experiment(e, cut, splits, [Terminate()])
+        run_experiment(e, cut, splits, [Terminate()])
     assert signal.getsignal(signal.SIGTERM) == before and not termination.asked()
     assert cut.checkpoints[0][0] == 3
-    assert evaluation.run_experiment(e, cut, splits) == expected
+    assert run_experiment(e, cut, splits) == expected
 
 
 HOLD = """
@@ -211,10 +210,10 @@ def test_a_second_process_is_kept_out_until_the_first_is_dead(tmp_path):
 
 def run_here(model, data_dir, path, begun):
     """What the processes do that are killed."""
-    training.SAVE_EVERY = 0.2
+    checkpoints.SAVE_EVERY = 0.2
     splits = fitting(data.load("synthetic_msa", data_dir=data_dir, config="tiny"), model)
     said = SayWhenBegun(begun)
-    evaluation.run_experiment(small(model, epochs=8), RunDirectory(path), splits, [said])
+    run_experiment(small(model, epochs=8), RunDirectory(path), splits, [said])
 
 
 @pytest.mark.once
@@ -228,7 +227,7 @@ def test_killed_at_random_points(splits, data_dir, tmp_path):
     model = os.environ.get("KERAS_M3S_KILLED_MODEL", "self_mm")
     e = small(model, epochs=8)
     whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
-    expected = evaluation.run_experiment(e, whole, fitting(splits, model))
+    expected = run_experiment(e, whole, fitting(splits, model))
 
     def check(run):
         assert run.read_json("metrics.json") == expected

@@ -8,7 +8,7 @@ from keras_m3s import data
 from keras_m3s.data import streaming
 from keras_m3s.data.batches import LEVELS, Batches, as_tf_dataset
 from keras_m3s.experiments.config import Experiment
-from keras_m3s.experiments.evaluation import run_experiment
+from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.utils.backend import set_random_seed
 

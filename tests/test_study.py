@@ -7,12 +7,17 @@ import pytest
 
 from keras_m3s import data
 from keras_m3s.experiments import selection, training
-from keras_m3s.experiments.config import CONTROLS, METHODS, Experiment
+from keras_m3s.experiments.build import train_batches
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.registry import methods as method_cards
+from keras_m3s.registry import models as model_cards
 from keras_m3s.study import estimate
-from keras_m3s.study.plan import CELLS, Condition, Planned, Settings, models_of, plan
+from keras_m3s.study.plan import Condition, Planned, Settings, models_of, plan
 
 pytestmark = pytest.mark.once
 
+CELLS = {model: card.dataset for model, card in model_cards.CARDS.items()}
+METHODS, CONTROLS = method_cards.paper(), method_cards.equal_budget()
 REAL = {name: name for name in CELLS.values()}
 LOW, MEDIUM, HIGH = (0.2, 0.4), (0.4, 0.6), (0.6, 0.8)
 
@@ -176,9 +181,7 @@ def test_the_control_has_as_many_gradients_as_m3s(tmp_path, steps):
         Experiment.of("synthetic_msa/tiny", "misa", method, batch_size=5, inner_steps=steps)
         for method in ("m3s", "spl-trn-equal", "spl-trn")
     )
-    meta, equal, single = (
-        training.train_batches(e, splits["train"]) for e in (m3s, control, plain)
-    )
+    meta, equal, single = (train_batches(e, splits["train"]) for e in (m3s, control, plain))
     assert len(equal) == len(meta) * (steps + 1) == len(single) * (steps + 1)
     assert m3s.gradients == control.gradients == steps + 1 and plain.gradients == 1
     assert m3s.epochs == control.epochs

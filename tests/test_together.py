@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_m3s.experiments import evaluation, training
+from keras_m3s.experiments import checkpoints, evaluation
 from keras_m3s.experiments.replicated_run import run_together
+from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.study.executors import DONE, FAILED, REUSED, STOPPED, Place, execute, load
 from keras_m3s.study.plan import Condition, Planned
@@ -40,7 +41,10 @@ def assert_alike(ours, theirs):
 def test_each_leaves_its_own_directory(tmp_path, monkeypatch):
     """Three at once, of a model that remembers its rows: stopped, gone on with, one of them fails."""
     stop = True
-    batch_end, epoch_end = training.Keeper.on_train_batch_end, training.Keeper.on_epoch_end
+    batch_end, epoch_end = (
+        checkpoints.RunCheckpoint.on_train_batch_end,
+        checkpoints.RunCheckpoint.on_epoch_end,
+    )
 
     def asked_in_the_second_epoch(keeper, batch, logs=None):
         if stop and keeper.history:
@@ -52,9 +56,9 @@ def test_each_leaves_its_own_directory(tmp_path, monkeypatch):
         if keeper.experiment.seed == 2 and len(keeper.history) == 3:
             raise FloatingPointError("made to fail")
 
-    monkeypatch.setattr(training, "SAVE_EVERY", float("inf"))
-    monkeypatch.setattr(training.Keeper, "on_train_batch_end", asked_in_the_second_epoch)
-    monkeypatch.setattr(training.Keeper, "on_epoch_end", fails_in_the_third)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", float("inf"))
+    monkeypatch.setattr(checkpoints.RunCheckpoint, "on_train_batch_end", asked_in_the_second_epoch)
+    monkeypatch.setattr(checkpoints.RunCheckpoint, "on_epoch_end", fails_in_the_third)
     place = Place(str(tmp_path / "runs"), str(tmp_path / "data"), None, "jax", replicas=3)
     retests = (Condition((0.6, 0.8)),)
     # By the shorter step of SPL-TRN; that of M3S is held against single runs where replicas are.
@@ -74,7 +78,7 @@ def test_each_leaves_its_own_directory(tmp_path, monkeypatch):
 
     alone = RunDirectory(tmp_path / "alone")
     splits = load("synthetic_msa/tiny", place)
-    evaluation.run_experiment(planned[2].experiment, alone, splits, follow=True)
+    run_experiment(planned[2].experiment, alone, splits, follow=True)
     assert_alike(runs[2], alone)
     evaluation.run_retests(alone, splits["test"], [((0.6, 0.8), "span")])
     retests = [run.read_json("retest-0.60-0.80-span.json")["metrics"] for run in (runs[2], alone)]

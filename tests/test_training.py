@@ -9,8 +9,10 @@ import pytest
 
 from keras_m3s import data
 from keras_m3s.data.callbacks import NotFiniteError, StopNotFinite
-from keras_m3s.experiments import evaluation, training
+from keras_m3s.experiments import checkpoints, evaluation
+from keras_m3s.experiments.build import fixed_batches, train_batches
 from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.missing import MissingModality
@@ -32,9 +34,9 @@ def experiment(method="m3s", **overrides):
 
 @pytest.mark.once
 def test_a_run_leaves_all_its_files(splits, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_EVERY", float("inf"))  # one checkpoint, at the end
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", float("inf"))  # one checkpoint, at the end
     run = RunDirectory(tmp_path / "run")
-    metrics = evaluation.run_experiment(experiment(), run, splits)
+    metrics = run_experiment(experiment(), run, splits)
     assert {p.name for p in run.path.iterdir()} == {
         "experiment.json", "environment.json", "history.csv", "best.keras", "last-0003.keras",
         "predictions.csv", "metrics.json", "timing.json", "run.lock",
@@ -51,7 +53,7 @@ def test_a_run_leaves_all_its_files(splits, tmp_path, monkeypatch):
     assert environment["backend"] == keras.backend.backend()
 
     best = (run.path / "best.keras").stat().st_mtime_ns
-    assert evaluation.run_experiment(experiment(), run, splits) == metrics
+    assert run_experiment(experiment(), run, splits) == metrics
     assert (run.path / "best.keras").stat().st_mtime_ns == best, "a finished run was run again"
 
 
@@ -60,12 +62,12 @@ def test_the_best_validation_epoch_is_tested(splits, tmp_path):
     """With a rate that ruins the model after the first epoch, the first epoch's model counts."""
     e = experiment("orig", learning_rate=3.0, patience=1, epochs=9)
     run = RunDirectory(tmp_path / "run")
-    evaluation.run_experiment(e, run, splits)
+    run_experiment(e, run, splits)
     history = [row["val_loss"] for row in run.read_history()]
     assert len(history) == int(np.argmin(history)) + 2, "patience of one epoch"
     model = keras.saving.load_model(run.best)
     model.compile("sgd")
-    batches = training.fixed_batches(e, splits["valid"], stream=1)
+    batches = fixed_batches(e, splits["valid"], stream=1)
     assert model.evaluate(batches, verbose=0, return_dict=True)["loss"] == pytest.approx(
         min(history), rel=1e-5
     )
@@ -73,7 +75,7 @@ def test_the_best_validation_epoch_is_tested(splits, tmp_path):
 
 def test_all_methods_are_tested_on_the_same_holes(splits):
     draws = [
-        training.fixed_batches(experiment(method, seed=seed), splits["test"], 0)[0][0]["draws"]
+        fixed_batches(experiment(method, seed=seed), splits["test"], 0)[0][0]["draws"]
         for method in ("orig", "spl-trn", "m3s")
         for seed in (0, 1)
     ]
@@ -83,20 +85,20 @@ def test_all_methods_are_tested_on_the_same_holes(splits):
 
 def test_holes_in_training(splits):
     """ORIG: one table for all epochs, another for another seed; the others bring none."""
-    orig = training.train_batches(experiment("orig"), splits["train"])
+    orig = train_batches(experiment("orig"), splits["train"])
     table = orig.draws.copy()
     orig.epoch = 5
     np.testing.assert_array_equal(orig.draws, table)
-    other = training.train_batches(experiment("orig", seed=1), splits["train"])
+    other = train_batches(experiment("orig", seed=1), splits["train"])
     assert not np.array_equal(other.draws, table)
     for method in ("spl-trn", "m3s"):
-        assert "draws" not in training.train_batches(experiment(method), splits["train"])[0][0]
+        assert "draws" not in train_batches(experiment(method), splits["train"])[0][0]
 
 
 @pytest.mark.once
 def test_retest_at_another_rate(splits, tmp_path):
     run = RunDirectory(tmp_path / "run")
-    metrics = evaluation.run_experiment(experiment("orig", epochs=1), run, splits)
+    metrics = run_experiment(experiment("orig", epochs=1), run, splits)
     assert evaluation.retest(run, splits["test"]) == pytest.approx(metrics)
     assert evaluation.retest(run, splits["test"], (1.0, 1.0)) != pytest.approx(metrics)
     with pytest.raises(FileNotFoundError, match="holds no best.keras"):
@@ -132,7 +134,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_its_rows(
     splits, tmp_path, monkeypatch, model, method
 ):
     """In the second epoch a row turns bad: everything but its batch was still fine."""
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     splits, e = fitting(splits, model), small(model, method, first_stage_epochs=None)
     split, bad = splits["train"], 5
 
@@ -144,9 +146,9 @@ def test_a_loss_that_is_no_number_names_the_step_and_its_rows(
     split = data.Split("train", {k: a.copy() for k, a in split.features.items()}, split.labels, split.ids)  # fmt: skip
     run = RunDirectory(tmp_path / "run")
     with pytest.raises(NotFiniteError, match=r"must stay finite. Received: loss=.*whose batch was") as caught:  # fmt: skip
-        evaluation.run_experiment(e, run, {**splits, "train": split}, [Spoil()])
+        run_experiment(e, run, {**splits, "train": split}, [Spoil()])
     error = caught.value
-    batches = training.train_batches(e, split)
+    batches = train_batches(e, split)
     batches.epoch = 1
     served = [[split.ids[row] for row in batches.rows(i)] for i in range(len(batches))]
     assert error.epoch == 2 and error.ids == served[error.step - 1]
@@ -158,7 +160,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_its_rows(
 
 @pytest.mark.once
 def test_a_step_that_ruins_the_model_is_seen_in_validation(splits, tmp_path):
-    batches = training.train_batches(experiment("orig"), splits["train"])
+    batches = train_batches(experiment("orig"), splits["train"])
     stop = StopNotFinite(batches)
     stop.on_epoch_begin(3)
     stop.on_train_batch_end(0, {"loss": 1.0})
@@ -171,5 +173,5 @@ def test_a_step_that_ruins_the_model_is_seen_in_validation(splits, tmp_path):
     features["text"][0] = np.nan
     broken["train"] = data.Split("train", features, broken["train"].labels, broken["train"].ids)
     with pytest.raises(NotFiniteError, match="of epoch 1, whose batch was") as caught:
-        evaluation.run_experiment(teacher, RunDirectory(tmp_path / "run"), broken)
+        run_experiment(teacher, RunDirectory(tmp_path / "run"), broken)
     assert broken["train"].ids[0] in caught.value.ids

@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from keras_m3s import data, models
+from keras_m3s import data
+from keras_m3s.experiments.build import build, fixed_batches
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.run_directory import RunDirectory
-from keras_m3s.experiments.training import build, fixed_batches
+from keras_m3s.registry import models
 from tests.models import parity
 
 SMALL = {
@@ -15,7 +16,7 @@ SMALL = {
     "mmin": {"audio_size": 4, "vision_size": 4, "text_size": 4, "text_channels": 3,
              "classifier_layers": [5], "autoencoder_layers": [6, 4], "n_blocks": 2},
 }  # fmt: skip
-assert set(SMALL) == set(models.MODELS)
+assert set(SMALL) == set(models.CARDS)
 
 
 def make(folder, model):

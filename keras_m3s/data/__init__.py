@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from keras_m3s.data.builders import inspect, label_lines, unlabelled
-from keras_m3s.data.loading import DATASETS, load, prepare, prepare_own
+from keras_m3s.data.loading import load, prepare, prepare_own
 from keras_m3s.data.split import SPLITS, Split, SplitLike
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ _WITH_KERAS = {
 }
 
 __all__ = [
-    "DATASETS",
     "SPLITS",
     "Batches",
     "SetEpoch",

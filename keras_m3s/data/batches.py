@@ -14,8 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s.data.split import Split
-from keras_m3s.data.streaming import StreamedSplit
+from keras_m3s.data.split import SplitLike
 from keras_m3s.modalities import DRAWS, MODALITIES, TEXT_BERT, length_key
 
 WINDOW = 20
@@ -53,7 +52,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        split: Split | StreamedSplit,
+        split: SplitLike,
         batch_size: int,
         shuffle: bool = False,
         seed: int = 0,

@@ -18,17 +18,8 @@ from typing import Any
 from keras_m3s.data import builders
 from keras_m3s.data.decoding import read_split
 from keras_m3s.data.split import SPLITS, Split, as_split
+from keras_m3s.registry import datasets
 from keras_m3s.utils import atomic_files
-
-DATASETS = {
-    "ch_sims": "ChSims",
-    "cmu_mosi": "CmuMosi",
-    "iemocap": "Iemocap",
-    "synthetic_msa": "SyntheticMsa",
-}
-"""Data set -> class of its builder in `tfds_builders/{name}/{name}_dataset_builder.py`."""
-
-_FILE_ENDINGS = (".pkl", ".pickle", ".npz")
 
 
 def load(
@@ -40,7 +31,7 @@ def load(
     """Reads a data set into memory, after preparing it if need be.
 
     Args:
-        name: One of `DATASETS`, the name that `prepare_own` was given, or the path of a pickle or
+        name: A name in `keras_m3s.registry.datasets`, the name that `prepare_own` was given, or the path of a pickle or
             .npz in MMSA's schema.
         data_dir: Where TFDS keeps prepared data sets, by default `~/tensorflow_datasets`.
         manual_dir: Folder of the files a data set is made from.
@@ -54,7 +45,7 @@ def load(
         FileNotFoundError: a file is not where it must be; the message says where.
     """
     path = pathlib.Path(name).expanduser()
-    if path.suffix in _FILE_ENDINGS:
+    if datasets.is_file(str(name)):
         return {
             split: as_split(
                 split, segments.features, segments.labels, segments.ids, segments.unimodal
@@ -80,10 +71,10 @@ def prepare(
 
     Raises: as `load`.
     """
-    if name not in DATASETS:
+    if name not in datasets.CARDS:
         return _own(name, data_dir, config)
     module = builders.module(f"{name}.{name}_dataset_builder")
-    builder_class = getattr(module, DATASETS[name])
+    builder_class = getattr(module, datasets.CARDS[name].builder)
     configs = list(builder_class.builder_configs)
     if config is not None and config not in configs and hasattr(builder_class, "config_named"):
         config = builder_class.config_named(config)
@@ -110,7 +101,7 @@ def prepare_own(
     """Makes a data set of anybody's own, which `load` then takes by its name.
 
     Args:
-        name: Lower case, digits, underscores; none of `DATASETS`.
+        name: Lower case, digits, underscores; none of `keras_m3s.registry.datasets`.
         source: A pickle or .npz in MMSA's schema, or a folder of .npy with label.csv, as
             `tfds_builders.npy_folder` describes it.
         data_dir: As in `load`.
@@ -123,7 +114,7 @@ def prepare_own(
         FileNotFoundError: a file is not where it must be.
     """
     own = builders.module("own_data")
-    own.check_name(name, DATASETS)
+    own.check_name(name, datasets.CARDS)
     source = pathlib.Path(source).expanduser()
     if (_data_folder(data_dir) / name).is_dir():
         builder = _own(name, data_dir, None)
@@ -150,7 +141,7 @@ def _own(name: str, data_dir: str | os.PathLike[str] | None, config: str | None)
     versions = sorted((_data_folder(data_dir) / name).glob("*/dataset_info.json"))
     if not versions:
         raise ValueError(
-            f"`name` must be one of the data sets {sorted(DATASETS)}, one that was made with "
+            f"`name` must be one of the data sets {sorted(datasets.CARDS)}, one that was made with "
             f"`keras-m3s prepare --from` in {_data_folder(data_dir)}, or the path of a .pkl or "
             f".npz file. Received: {name!r}."
         )

@@ -42,7 +42,7 @@ class Split:
         keys = {modality: length_key(modality) for modality in MODALITIES}
         return {m: self.features[key] for m, key in keys.items() if key in self.features}
 
-    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def take(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """Features of some rows, in their order."""
         return {key: array[rows] for key, array in self.features.items()}
 
@@ -76,9 +76,14 @@ class SplitLike(Protocol):
         ids: As in `Split`.
     """
 
-    name: str
-    labels: np.ndarray
-    ids: list[str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def ids(self) -> list[str]: ...
 
     def __len__(self) -> int: ...
 

@@ -11,22 +11,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-METHODS: tuple[str, ...] = ("orig", "spl-trn", "m3s")
-"""Section 4.4: fixed holes; fresh holes at each step; fresh holes in Algorithm 1."""
+from keras_m3s import registry
+from keras_m3s.registry import methods, models, patterns
 
-CONTROLS: tuple[str, ...] = ("spl-trn-equal",)
-"""Methods beyond the paper.
-
-A step of M3S takes K + 1 gradients of `batch_size` rows, one of SPL-TRN takes one. `spl-trn-equal`
-is SPL-TRN with K + 1 passes over the data an epoch: in each epoch as many gradients of as many rows
-as M3S. All that counts epochs stays as it is in M3S: how often validation chooses, patience,
-schedules of the learning rate, MMIM's stage 0.
-"""
-
-MODELS: tuple[str, ...] = ("misa", "mmim", "self_mm", "mmin")
 SITES: tuple[str, ...] = ("raw", "encoded")
-PATTERNS: tuple[str, ...] = ("span", "frames", "modality")
-"""One hole a sequence, independent frames, whole modalities: see `keras_m3s.missing`."""
 
 SELECTIONS: tuple[str, ...] = ("validation", "paper")
 """What chooses the epoch that is tested, see `keras_m3s.experiments.selection`."""
@@ -37,42 +25,6 @@ MISSING_LEVELS: dict[str, tuple[float, float]] = {
     "high": (0.6, 0.8),
 }
 """Section 5.2."""
-
-HYPERPARAMETERS: dict[str, dict[str, Any]] = {
-    # Section 4.4: {alpha, beta, batch_size}, epochs. Self-MM has one alpha per modality {A, V, L}
-    # and stops early, with the published patience; that of text, 5e-5, is its BERT's, and its heads
-    # have the published 1e-3. MISA stops when nothing has come for 30 of its 500 epochs: the best
-    # of validation counts in any case.
-    "misa": {
-        "inner_learning_rate": 1e-4,
-        "learning_rate": 1e-4,
-        "batch_size": 128,
-        "epochs": 500,
-        "patience": 30,
-    },
-    "mmim": {
-        # Stage 0 alone trains `mi_*`.
-        "inner_learning_rate": {"/mi_": 0.0, "": 1e-3},
-        "learning_rate": 1e-3,
-        "batch_size": 32,
-        "epochs": 40,
-    },
-    "self_mm": {
-        "inner_learning_rate": {"audio_encoder/": 5e-3, "vision_encoder/": 5e-3, "": 1e-3},
-        "learning_rate": None,
-        "batch_size": 32,
-        "epochs": 200,
-        "patience": 8,
-    },
-    "mmin": {
-        "inner_learning_rate": 2e-4,
-        "learning_rate": 1e-4,
-        "batch_size": 256,
-        "epochs": 60,
-        # The teacher's, published with the script that has the paper's batch size and epochs.
-        "first_stage_epochs": 20,
-    },
-}
 
 
 def _is_rate(value: Any) -> bool:
@@ -131,11 +83,11 @@ class Experiment:
 
     Attributes:
         dataset: Name of a data set, see `keras_m3s.data`.
-        model: One of `MODELS`.
-        method: One of `METHODS` or `CONTROLS`.
+        model: Name of a card in `keras_m3s.registry.models`.
+        method: Name of a card in `keras_m3s.registry.methods`.
         missing_rate: `(low, high)` within [0, 1], for training and validation.
         test_missing_rate: The same for testing.
-        pattern: Shape of the holes, one of `PATTERNS`.
+        pattern: Name of a card in `keras_m3s.registry.patterns`.
         site: Where T works, `"raw"` or `"encoded"`.
         seed: Initial weights, dropout, data order, and holes in training.
         hole_seed: Holes of validation and test data, the same for all methods and seeds.
@@ -184,10 +136,11 @@ class Experiment:
         **overrides: Any,
     ) -> "Experiment":
         """An experiment with the paper's settings, but for what is given; `None` means the same."""
-        _require("model", model, MODELS)
+        registry.require("model", model, models.CARDS)
+        card = models.CARDS[model]
         values: dict[str, Any] = {
             "test_missing_rate": missing_rate,
-            "pattern": "span",
+            "pattern": patterns.PAPER,
             "site": "raw",
             "seed": 0,
             "hole_seed": 0,
@@ -197,26 +150,25 @@ class Experiment:
             "first_stage_epochs": 0,
             "select": "validation",
             "model_arguments": {},
-            **HYPERPARAMETERS[model],
+            **card.settings,
         }
         given = {name: value for name, value in overrides.items() if value is not None}
-        if model == "self_mm" and given.get("model_arguments", {}).get("bert") is not None:
-            from keras_m3s.layers.text_states import (
-                BERT_PATHS,  # with Keras, for which the command need not wait
-            )
+        has_bert = given.get("model_arguments", {}).get("bert") is not None
+        if has_bert and card.bert_inner_learning_rate is not None:
+            # With Keras, for which `keras-m3s --help` need not wait.
+            from keras_m3s.layers.text_states import BERT_PATHS
 
-            # The paper's rate of text, where there is a BERT to have it.
-            rates = {BERT_PATHS: 5e-5, **values["inner_learning_rate"]}
+            rates = {BERT_PATHS: card.bert_inner_learning_rate, **values["inner_learning_rate"]}
             values["inner_learning_rate"] = rates
         values |= given
         return cls(dataset=dataset, model=model, method=method, missing_rate=missing_rate, **values)
 
     def __post_init__(self) -> None:
-        _require("model", self.model, MODELS)
-        _require("method", self.method, METHODS + CONTROLS)
-        _require("site", self.site, SITES)
-        _require("pattern", self.pattern, PATTERNS)
-        _require("select", self.select, SELECTIONS)
+        registry.require("model", self.model, models.CARDS)
+        registry.require("method", self.method, methods.CARDS)
+        registry.require("site", self.site, SITES)
+        registry.require("pattern", self.pattern, patterns.CARDS)
+        registry.require("select", self.select, SELECTIONS)
         for name, (kind, fits) in KINDS.items():
             value = getattr(self, name)
             if not fits(value):
@@ -228,12 +180,12 @@ class Experiment:
     @property
     def passes(self) -> int:
         """Passes over the training data in an epoch; those of M3S are one, of double batches."""
-        return self.inner_steps + 1 if self.method == "spl-trn-equal" else 1
+        return methods.CARDS[self.method].passes(self.inner_steps)
 
     @property
     def gradients(self) -> int:
         """Gradients of `batch_size` rows for each `batch_size` rows of training data an epoch."""
-        return self.inner_steps + 1 if self.method in ("m3s", "spl-trn-equal") else 1
+        return methods.CARDS[self.method].gradients(self.inner_steps)
 
     def replace(self, **changes: Any) -> "Experiment":
         """A copy with some values changed."""
@@ -262,8 +214,3 @@ class Experiment:
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         name = self.dataset.replace("/", "-")
         return f"{name}-{self.model}-{self.method}-seed{self.seed}-{digest}"
-
-
-def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {allowed}. Received: {name}={value!r}.")

@@ -1,18 +1,17 @@
 """Trained run -> predictions and metrics on holes that every method is scored on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_m3s.data.split import Split
-from keras_m3s.data.streaming import StreamedSplit
+from keras_m3s.data.split import SplitLike
+from keras_m3s.experiments.build import fixed_batches, transform
+from keras_m3s.experiments.checkpoints import best_model
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.replicas import share_predict
 from keras_m3s.experiments.run_directory import RunDirectory
-from keras_m3s.experiments.selection import looks_at_test
-from keras_m3s.experiments.training import best_model, fixed_batches, train, transform
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics
 
@@ -20,7 +19,7 @@ TEST_STREAM = 0
 """The test data's own stream of holes, apart from training's and validation's."""
 
 
-def predict(model: WithMissing, experiment: Experiment, split: Split | StreamedSplit) -> np.ndarray:
+def predict(model: WithMissing, experiment: Experiment, split: SplitLike) -> np.ndarray:
     """Predictions at the experiment's test missing rate, in the order of the split.
 
     Args:
@@ -37,20 +36,20 @@ def predict(model: WithMissing, experiment: Experiment, split: Split | StreamedS
 
 def tester(model: WithMissing, experiment: Experiment) -> WithMissing:
     """The base model behind holes at the experiment's test missing rate."""
-    missing = transform(experiment.test_missing_rate, experiment.site, pattern=experiment.pattern)
+    missing = transform(
+        experiment.test_missing_rate, experiment.site, pattern=experiment.pattern, seed=None
+    )
     return WithMissing(model.model, missing, experiment.site)
 
 
-def score(dataset: str, split: Split | StreamedSplit, predictions: np.ndarray) -> dict[str, float]:
+def score(dataset: str, split: SplitLike, predictions: np.ndarray) -> dict[str, float]:
     """The metrics of section 4.3 that fit the split's labels, as the data set defines them."""
     if np.issubdtype(split.labels.dtype, np.integer):
         return classification_metrics(split.labels, predictions.argmax(-1))
     return regression_metrics(split.labels, predictions[:, 0], dataset=dataset)
 
 
-def evaluate(
-    model: WithMissing, run: RunDirectory, split: Split | StreamedSplit
-) -> dict[str, float]:
+def evaluate(model: WithMissing, run: RunDirectory, split: SplitLike) -> dict[str, float]:
     """Tests a trained run's model, and completes the run directory with what came out.
 
     Args:
@@ -66,7 +65,7 @@ def evaluate(
     return metrics
 
 
-def _rows(split: Split | StreamedSplit, predictions: np.ndarray) -> list[Mapping[str, Any]]:
+def _rows(split: SplitLike, predictions: np.ndarray) -> list[Mapping[str, Any]]:
     if predictions.shape[1] == 1:
         columns = {"prediction": predictions[:, 0]}
     else:
@@ -78,7 +77,7 @@ def _rows(split: Split | StreamedSplit, predictions: np.ndarray) -> list[Mapping
     ]
 
 
-class Follow(keras.callbacks.Callback):
+class TestMetrics(keras.callbacks.Callback):
     """Adds to each epoch's log the loss and the metrics of a split on its fixed holes.
 
     They are for curves. Nothing of the training reads them, unless the experiment's `select` asks
@@ -94,8 +93,8 @@ class Follow(keras.callbacks.Callback):
     def __init__(
         self,
         experiment: Experiment,
-        split: Split | StreamedSplit,
-        like: "Follow | None" = None,
+        split: SplitLike,
+        like: "TestMetrics | None" = None,
     ) -> None:
         super().__init__()
         self.experiment, self.split, self.like = experiment, split, like
@@ -121,45 +120,9 @@ class Follow(keras.callbacks.Callback):
         logs.update({f"{self.split.name}_{name}": value for name, value in values.items()})
 
 
-def run_experiment(
-    experiment: Experiment,
-    run: RunDirectory,
-    splits: Mapping[str, Split | StreamedSplit],
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    follow: bool = False,
-    wait: bool = False,
-) -> dict[str, float]:
-    """Trains and tests an experiment, unless that has been done already.
-
-    Args:
-        experiment: What to run.
-        run: Its directory.
-        splits: `train`, `valid` and `test`.
-        callbacks: As for `keras_m3s.experiments.training.train`.
-        follow: Whether each epoch's row of the history gets test values too, for curves.
-        wait: Whether to wait for another process that is at this run.
-
-    Returns:
-        The test metrics.
-
-    Raises:
-        RunBusyError: If another process is at it, without `wait`.
-    """
-    if not run.complete:
-        with run.locked(wait):
-            if not run.complete:
-                run.start(experiment)
-                follow = follow or looks_at_test(experiment.model, experiment.select)
-                observers = [Follow(experiment, splits["test"])] if follow else []
-                trained = train(experiment, run, splits, callbacks, observers)
-                evaluate(trained, run, splits["test"])
-    run.start(experiment)
-    return run.read_json("metrics.json")
-
-
 def retest(
     run: RunDirectory,
-    split: Split | StreamedSplit,
+    split: SplitLike,
     missing_rate: tuple[float, float] | None = None,
     pattern: str | None = None,
     model: WithMissing | None = None,
@@ -183,7 +146,7 @@ def retest(
 
 
 def run_retests(
-    run: RunDirectory, split: Split, conditions: Iterable[tuple[tuple[float, float], str]]
+    run: RunDirectory, split: SplitLike, conditions: Iterable[tuple[tuple[float, float], str]]
 ) -> None:
     """Tests a trained run under other holes, unless that has been done, and keeps the outcome.
 

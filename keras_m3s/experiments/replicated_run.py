@@ -11,18 +11,19 @@ from typing import Any
 
 import keras
 
-from keras_m3s.data.split import Split
-from keras_m3s.data.streaming import StreamedSplit
+from keras_m3s.data.split import SplitLike
 from keras_m3s.experiments import training
+from keras_m3s.experiments.build import validation_batches
+from keras_m3s.experiments.checkpoints import best_model
 from keras_m3s.experiments.config import Experiment
-from keras_m3s.experiments.evaluation import Follow, evaluate
+from keras_m3s.experiments.evaluation import TestMetrics, evaluate
 from keras_m3s.experiments.replicas import build_variables, check_backend, fit_replicas
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.experiments.selection import looks_at_test
 from keras_m3s.utils import termination
 
 Run = tuple[Experiment, RunDirectory]
-Splits = Mapping[str, Split | StreamedSplit]
+Splits = Mapping[str, SplitLike]
 Errors = dict[int, Exception | None]
 """Seed of a run -> what went wrong with it."""
 
@@ -39,7 +40,7 @@ def run_together(
 
     Args:
         runs: Experiments that differ in `seed`, and their directories.
-        splits: As for `keras_m3s.experiments.evaluation.run_experiment`.
+        splits: As for `keras_m3s.experiments.run.run_experiment`.
         follow: As for `run_experiment`.
         wait: Whether to wait for other processes that are at some of the runs.
 
@@ -73,18 +74,18 @@ def run_together(
         for seed, (_, run) in left.items():
             if errors[seed] is None:
                 with _kept(errors, seed):
-                    evaluate(training.best_model(run), run, splits["test"])
+                    evaluate(best_model(run), run, splits["test"])
     return [errors[experiment.seed] for experiment, _ in runs]
 
 
 def _train(runs: Mapping[int, Run], splits: Splits, follow: bool, errors: Errors) -> None:
     """Trains runs to their end, those together that have done the same number of epochs."""
     ready: dict[int, training.Ready] = {}
-    first: Follow | None = None
+    first: TestMetrics | None = None
     for seed, (experiment, run) in runs.items():
         observers = []
         if follow or looks_at_test(experiment.model, experiment.select):
-            observers = [Follow(experiment, splits["test"], like=first)]
+            observers = [TestMetrics(experiment, splits["test"], like=first)]
             first = first or observers[0]
         with _kept(errors, seed):
             one = training.prepare(
@@ -103,9 +104,9 @@ def _train(runs: Mapping[int, Run], splits: Splits, follow: bool, errors: Errors
 def _fit(
     runs: Mapping[int, Run], ready: Mapping[int, training.Ready], splits: Splits, errors: Errors
 ) -> None:
-    guards: dict[int, Guard] = {}
+    guards: dict[int, IsolatedCallbacks] = {}
     for seed, one in ready.items():
-        guards[seed] = Guard(one.callbacks, guards)
+        guards[seed] = IsolatedCallbacks(one.callbacks, guards)
     experiment = next(experiment for experiment, _ in runs.values())
     failed: Exception | None = None
     try:
@@ -116,7 +117,7 @@ def _fit(
                 lambda seed: ready[seed].batches,
                 initial_epoch=next(one.done for one in ready.values()),
                 epochs=experiment.epochs,
-                validation_data=training.validation_batches(experiment, splits),
+                validation_data=validation_batches(experiment, splits),
                 callbacks=lambda seed: [guards[seed]],
             )
     except Exception as error:
@@ -125,7 +126,7 @@ def _fit(
         errors[seed] = guard.error or (None if guard.over else failed)
 
 
-class Guard(keras.callbacks.Callback):
+class IsolatedCallbacks(keras.callbacks.Callback):
     """A run's callbacks, kept apart: an error of theirs ends this run, and is raised by the last.
 
     Args:
@@ -138,7 +139,7 @@ class Guard(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, callbacks: list[keras.callbacks.Callback], others: Mapping[int, "Guard"]
+        self, callbacks: list[keras.callbacks.Callback], others: Mapping[int, "IsolatedCallbacks"]
     ) -> None:
         super().__init__()
         self.callbacks = keras.callbacks.CallbackList(callbacks)

@@ -14,15 +14,14 @@ training script with `--verbose`.
 import math
 from collections.abc import Mapping, Sequence
 
-Row = Mapping[str, float]
+from keras_m3s.registry import models
 
-PUBLISHED: dict[str, str] = {"mmim": "validation and test", "mmin": "test"}
-"""Model -> rule of its published script, where that looks at test data."""
+Row = Mapping[str, float]
 
 
 def looks_at_test(model: str, select: str) -> bool:
     """Whether choosing an epoch takes the test values of each epoch."""
-    return select == "paper" and model in PUBLISHED
+    return select == "paper" and models.CARDS[model].selects_on != "validation"
 
 
 def best_epoch(history: Sequence[Row], monitor: str, mode: str) -> int:
@@ -43,7 +42,7 @@ def selected_epoch(history: Sequence[Row], monitor: str, mode: str, model: str, 
     """
     if not looks_at_test(model, select):
         return best_epoch(history, monitor, mode)
-    if PUBLISHED[model] == "test":
+    if models.CARDS[model].selects_on == "test":
         return best_epoch(history, monitor.replace("val_", "test_"), mode)
     chosen, valid, test = 0, math.inf, math.inf
     for index, row in enumerate(history):

@@ -19,8 +19,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from keras_m3s.experiments.checkpoints import best_model
 from keras_m3s.experiments.run_directory import RunDirectory
-from keras_m3s.experiments.training import best_model
 from keras_m3s.layers.text_states import TextStates
 from keras_m3s.missing.transform import UNKNOWN_TOKEN
 from keras_m3s.modalities import COMPLEMENT, DRAWS, INDEX, MODALITIES, TEXT_BERT, length_key

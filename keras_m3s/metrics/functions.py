@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_m3s.registry import datasets
+
 ZEROS: tuple[str, ...] = ("has0", "non0", "neg0")
 
-SIMS_SCALE: tuple[str, ...] = ("ch_sims", "ch_sims_v2")
-"""Data sets with labels in [-1, 1], scored as CH-SIMS; all others as CMU-MOSI, in [-3, 3]."""
+SIMS_RANGE = (-1.0, 1.0)
+"""Range of CH-SIMS' labels; those of CMU-MOSI are in [-3, 3]."""
 
 SIMS_EDGES: dict[int, tuple[float, ...]] = {3: (-0.1, 0.1), 5: (-0.7, -0.1, 0.1, 0.7)}
 """Upper ends of all classes but the last, each belonging to its class."""
@@ -129,7 +131,7 @@ def regression_metrics(y_true: Any, y_pred: Any, dataset: str = "cmu_mosi") -> d
     Args:
         y_true: Float array `(batch,)` or `(batch, 1)`.
         y_pred: The same, predicted.
-        dataset: Name of the data set; those in `SIMS_SCALE` are clipped to [-1, 1] and scored as
+        dataset: Name of the data set; those with labels in [-1, 1] are clipped to that and scored as
             CH-SIMS, all others as CMU-MOSI.
 
     Returns:
@@ -140,7 +142,8 @@ def regression_metrics(y_true: Any, y_pred: Any, dataset: str = "cmu_mosi") -> d
         ValueError: If the arrays are empty, differ in size, or hold NaN or infinity.
     """
     true, pred = _scores(y_true, y_pred)
-    if dataset.split("/")[0] in SIMS_SCALE:
+    card = datasets.find(dataset)
+    if card is not None and card.label_range == SIMS_RANGE:
         true, pred = np.clip(true, -1, 1), np.clip(pred, -1, 1)
         return {
             "mae": mae(true, pred),

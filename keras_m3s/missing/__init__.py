@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_m3s.missing.layer import MissingModality as MissingModality
     from keras_m3s.missing.patterns import MMIN_CONDITIONS as MMIN_CONDITIONS
-    from keras_m3s.missing.patterns import PATTERNS as PATTERNS
     from keras_m3s.missing.patterns import span as span
     from keras_m3s.missing.transform import apply as apply
     from keras_m3s.missing.transform import fixed_draws as fixed_draws
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 _WHERE = {
     "MMIN_CONDITIONS": "patterns",
     "MissingModality": "layer",
-    "PATTERNS": "patterns",
     "apply": "transform",
     "fixed_draws": "transform",
     "sample_draws": "transform",

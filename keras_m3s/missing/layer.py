@@ -11,9 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_m3s.missing.patterns import PATTERNS
+from keras_m3s import registry
 from keras_m3s.missing.transform import apply, sample_draws
 from keras_m3s.modalities import DRAWS, MODALITIES, TEXT_BERT, length_key
+from keras_m3s.registry import patterns
 
 AXES = ("time", "feature")
 
@@ -68,7 +69,7 @@ class MissingModality(keras.layers.Layer):
         axis: str = "time",
         seed: int | None = None,
         modalities: Sequence[str] = MODALITIES,
-        pattern: str = "span",
+        pattern: str = patterns.PAPER,
         conditions: Iterable[Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -82,8 +83,7 @@ class MissingModality(keras.layers.Layer):
         if not missing_rate:
             raise ValueError("`missing_rate` must name at least one modality. Received: none.")
         self.missing_rate = {name: _rate_range(name, r) for name, r in missing_rate.items()}
-        if pattern not in PATTERNS:
-            raise ValueError(f"`pattern` must be one of {PATTERNS}. Received: pattern={pattern!r}")
+        registry.require("pattern", pattern, patterns.CARDS)
         self.axis = axis
         self.pattern = pattern
         self.conditions = _conditions(conditions, pattern, tuple(self.missing_rate))
@@ -196,9 +196,11 @@ def _conditions(
     """`conditions` as tuples, checked."""
     if conditions is None:
         return None
-    if pattern != "modality":
+    if not patterns.CARDS[pattern].takes_conditions:
+        taking = [name for name, card in patterns.CARDS.items() if card.takes_conditions]
         raise ValueError(
-            f"`conditions` must go with pattern='modality'. Received: pattern={pattern!r}."
+            f"`conditions` must go with a pattern that takes them, one of {taking}. "
+            f"Received: pattern={pattern!r}."
         )
     # A single word is a sequence of letters, hardly what is meant.
     found = tuple((c,) if isinstance(c, str) else tuple(c) for c in conditions)

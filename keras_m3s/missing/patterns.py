@@ -1,7 +1,8 @@
 """Patterns of missingness: which positions, frames or modalities a draw takes away.
 
-Pure functions of draws. A draw is two uniforms in [0, 1) for each sample and modality, whatever the
-pattern, so that tables of fixed draws serve them all. With the first a rate r is drawn from the
+Pure functions of draws, one a pattern, which its card in `keras_m3s.registry.patterns` names. A draw
+is two uniforms in [0, 1) for each sample and modality, whatever the pattern, so that tables of fixed
+draws serve them all. With the first a rate r is drawn from the
 range (low, high); the second says what is missing at that rate:
 
     span      one run of floor(length * r) positions: the paper's T, see `span`
@@ -17,8 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
-
-PATTERNS = ("span", "frames", "modality")
 
 MMIN_CONDITIONS: dict[str, tuple[str, ...]] = {
     "azz": ("vision", "text"),
@@ -71,20 +70,23 @@ def span(length: Any, draw: Any, rate: Any) -> tuple[Any, Any]:
     return ops.cast(start, "int32"), ops.cast(start + count, "int32")
 
 
-def span_masks(places: Sequence[Place], draws: Any, rates: Sequence[Rate]) -> list[Any]:
-    """Masks of the missing positions of all places; see `span`.
+def span_masks(
+    places: Sequence[Place], draws: Any, missing_rate: Mapping[str, Rate], conditions: None = None
+) -> list[Any]:
+    """Masks of one run of missing positions in each place; see `span`.
 
-    One set of operations for all: where each is called by itself, as on PyTorch, they would take
-    longer than what they compute.
+    One fused call: in eager PyTorch, per-op overhead dominates.
 
     Args:
         places: One or more.
-        draws: Float32 tensor `(batch, modalities, 2)`.
-        rates: `(low, high)` of each modality.
+        draws: Float32 tensor `(batch, modalities, 2)`, in the order of `missing_rate`.
+        missing_rate: Dict modality -> `(low, high)`.
+        conditions: Not used by this pattern.
 
     Returns:
         Bool tensors `(batch, size)`, one a place.
     """
+    rates = list(missing_rate.values())
     columns = [place.column for place in places]
     if columns != list(range(len(rates))):
         draws = ops.take(draws, columns, axis=1)
@@ -98,27 +100,42 @@ def span_masks(places: Sequence[Place], draws: Any, rates: Sequence[Rate]) -> li
     ]
 
 
-def frames_mask(place: Place, draws: Any, rates: Sequence[Rate]) -> Any:
-    """Mask of positions that are missing each by itself; arguments as for `span_masks`."""
-    low, high = rates[place.column]
-    draw = draws[:, place.column]
-    position = _positions(place)
-    missing = frame_uniforms(draw, position) < (low + (high - low) * draw[:, :1])
-    return ops.logical_and(missing, _inside(position, place.length))
+def frames_masks(
+    places: Sequence[Place], draws: Any, missing_rate: Mapping[str, Rate], conditions: None = None
+) -> list[Any]:
+    """Masks of positions that are missing independently; arguments as for `span_masks`."""
+    rates = list(missing_rate.values())
+    masks = []
+    for place in places:
+        low, high = rates[place.column]
+        draw = draws[:, place.column]
+        position = _positions(place)
+        missing = frame_uniforms(draw, position) < (low + (high - low) * draw[:, :1])
+        masks.append(ops.logical_and(missing, _inside(position, place.length)))
+    return masks
 
 
-def whole_mask(place: Place, gone: Any) -> Any:
-    """Mask of all true positions where a modality is gone.
+def modality_masks(
+    places: Sequence[Place],
+    draws: Any,
+    missing_rate: Mapping[str, Rate],
+    conditions: Sequence[Sequence[str]] | None = None,
+) -> list[Any]:
+    """Masks of all true positions of the modalities that are missing as a whole.
 
     Args:
-        place: A place.
-        gone: Bool tensor `(batch, modalities)`, see `gone_modalities`.
+        places: As for `span_masks`, likewise `draws` and `missing_rate`.
+        conditions: Sets of missing modalities to choose from, see `missing_modalities`.
     """
-    position = _positions(place)
-    return ops.logical_and(gone[:, place.column, None], _inside(position, place.length))
+    gone = missing_modalities(draws, missing_rate, conditions)
+    masks = []
+    for place in places:
+        inside = _inside(_positions(place), place.length)
+        masks.append(ops.logical_and(gone[:, place.column, None], inside))
+    return masks
 
 
-def gone_modalities(
+def missing_modalities(
     draws: Any,
     missing_rate: Mapping[str, Rate],
     conditions: Sequence[Sequence[str]] | None = None,

@@ -22,9 +22,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_m3s.missing import patterns
+from keras_m3s import registry
 from keras_m3s.missing.patterns import Place
 from keras_m3s.modalities import COMPLEMENT, MODALITIES, TEXT_BERT, length_key
+from keras_m3s.registry import patterns
 
 UNKNOWN_TOKEN = 100
 """[UNK] in BERT's vocabularies, English and Chinese."""
@@ -67,7 +68,7 @@ def apply(
     draws: Any,
     missing_rate: Rates,
     axis: str = "time",
-    pattern: str = "span",
+    pattern: str = patterns.PAPER,
     conditions: Sequence[Sequence[str]] | None = None,
 ) -> Any:
     """Cuts the holes that the draws decide; a pure function.
@@ -81,8 +82,8 @@ def apply(
         axis: `"time"`: holes on axis 1, on the true steps if `{modality}_length` is given.
             `text_bert` `(batch, 3, steps)` loses tokens to [UNK] (id 100), [CLS] and [SEP] stay.
             `"feature"`: holes on the last axis.
-        pattern: `"span"`, `"frames"` or `"modality"`, see `keras_m3s.missing.patterns`.
-        conditions: With `"modality"`, the sets of missing modalities to choose from.
+        pattern: Name of a pattern, see `keras_m3s.missing.patterns`.
+        conditions: The sets of missing modalities to choose from, for a pattern that takes such.
 
     Returns:
         A new dict with the same keys, shapes and dtypes; each tensor is new where it changed.
@@ -100,7 +101,11 @@ def apply(
         if modality == "text" and TEXT_BERT in inputs and axis == "time":
             places[TEXT_BERT, "kept"] = _place_of_tokens(column, inputs[TEXT_BERT])
     draws = ops.cast(draws, "float32")
-    masks = _masks(list(places.values()), draws, missing_rate, pattern, conditions)
+    if not places:
+        return outputs
+    registry.require("pattern", pattern, patterns.CARDS)
+    make_masks = registry.load(patterns.CARDS[pattern].masks)
+    masks = make_masks(list(places.values()), draws, missing_rate, conditions)
     for (name, part), missing in zip(places, masks, strict=True):
         if name == TEXT_BERT:
             outputs[name] = _hide_tokens(inputs[name], missing)
@@ -127,25 +132,6 @@ def _place_of_tokens(column: int, text_bert: Any) -> Place:
     """Position 0 is [CLS], the last true one is [SEP]."""
     words = ops.maximum(ops.sum(ops.cast(text_bert[:, 1], "int32"), axis=1) - 2, 0)
     return Place(column, text_bert.shape[2] or ops.shape(text_bert)[2], words, offset=1)
-
-
-def _masks(
-    places: Sequence[Place],
-    draws: Any,
-    missing_rate: Rates,
-    pattern: str,
-    conditions: Sequence[Sequence[str]] | None,
-) -> list[Any]:
-    """What is missing at each place: bool tensors `(batch, size)`."""
-    if not places:
-        return []
-    rates = list(missing_rate.values())
-    if pattern == "span":
-        return patterns.span_masks(places, draws, rates)
-    if pattern == "frames":
-        return [patterns.frames_mask(place, draws, rates) for place in places]
-    gone = patterns.gone_modalities(draws, missing_rate, conditions)
-    return [patterns.whole_mask(place, gone) for place in places]
 
 
 def _zero_where(missing: Any, features: Any, axis: str) -> Any:

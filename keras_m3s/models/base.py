@@ -1,12 +1,25 @@
 """What the four base models share: encode each modality, fuse them, add the model's own losses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_m3s.data.batches import Batches
+
 PREDICTION = "prediction"
+
+
+class ScheduleCallback(keras.callbacks.Callback):
+    """A learning rate schedule that a resumed run restores exactly.
+
+    A checkpoint holds the rate of its epoch; dividing the schedule out of it again would round.
+    """
+
+    def start_from(self, rate: float) -> None:
+        """Sets the rate of epoch 0, after training has begun."""
+        raise NotImplementedError(f"{type(self).__name__} must define `start_from`.")
 
 
 class BaseModel(keras.Model):
@@ -99,14 +112,36 @@ class BaseModel(keras.Model):
     def training_callbacks(self, train_data: Any = None) -> list[keras.callbacks.Callback]:
         """What the published training does between epochs, for `fit(callbacks=...)`.
 
+        A run calls them in this order, after those that set the order of the data and stop at a
+        loss that is not finite, and before those that log and save.
+
         Args:
             train_data: What `fit` trains on, where a stage of its own needs it.
         """
         return []
 
-    def first_stage(self) -> "BaseModel | None":
-        """What is to be trained on complete input first, then for `load_teacher`; or `None`."""
-        return None
+    def pretrain(
+        self,
+        train: Batches,
+        valid: Batches,
+        epochs: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        """Trains on complete input what the model needs before its own training: a teacher.
+
+        Args:
+            train: Training data without holes.
+            valid: Validation data without holes.
+            epochs: Of this stage.
+            callbacks: More callbacks for its `fit`.
+
+        Raises:
+            ValueError: The model has no such stage.
+        """
+        raise ValueError(
+            f"`epochs` of a first stage must be 0 for {type(self).__name__}, which has none. "
+            f"Received: {epochs}."
+        )
 
     @classmethod
     def data_arguments(cls, labels: Any) -> dict[str, Any]:

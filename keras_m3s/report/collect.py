@@ -16,14 +16,14 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from keras_m3s.experiments.config import HYPERPARAMETERS
 from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.registry import models, patterns
 from keras_m3s.report import names, paper
 
 COMPLETE, INCOMPLETE, FAILED, UNREADABLE = "complete", "incomplete", "failed", "unreadable"
 
 NEEDED = ("dataset", "model", "method", "missing_rate", "test_missing_rate", "seed")
-DEFAULTS: dict[str, Any] = {"site": "raw", "pattern": "span", "select": "validation"}
+DEFAULTS: dict[str, Any] = {"site": "raw", "pattern": patterns.PAPER, "select": "validation"}
 
 SETTING = ("dataset", "model", "missing_rate", "test_missing_rate", "pattern", "site", "select")
 """Runs that agree in these stand in one table; the rest of a configuration belongs to a method."""
@@ -139,8 +139,8 @@ class Group:
         if v.get("test_missing_rate", v["missing_rate"]) != v["missing_rate"]:
             missing += f", tested at {names.rate_title(v['test_missing_rate'])}"
         parts.append(missing)
-        if v["pattern"] != "span":
-            parts.append(names.PATTERN_TITLES.get(v["pattern"], v["pattern"]))
+        if v["pattern"] != patterns.PAPER:
+            parts.append(names.pattern_title(v["pattern"]))
         if v["site"] != "raw":
             parts.append(f"holes in {v['site']} vectors")
         mark = f" {names.SELECTED_ON_TEST}" if self.selected_on_test else ""
@@ -292,7 +292,8 @@ def _arms(runs: Sequence[Run]) -> tuple[list[Arm], list[Arm]]:
 def _published(config: Mapping[str, Any]) -> dict[str, Any]:
     """Section 4.4's settings of a model, as JSON has them."""
     published = {"inner_steps": 1, "first_order": True, "model_arguments": {}}
-    return published | HYPERPARAMETERS.get(config["model"], {})
+    card = models.CARDS.get(config["model"])
+    return published | dict(card.settings if card else {})
 
 
 def _changes(config: Mapping[str, Any], published: Mapping[str, Any]) -> int:
@@ -316,7 +317,7 @@ def _order(run: Run) -> tuple[Any, ...]:
         names.model_order(e["model"]),
         e["missing_rate"],
         e["test_missing_rate"],
-        str(e["pattern"]) != "span",
+        str(e["pattern"]) != patterns.PAPER,
         str(e["pattern"]),
         str(e["site"]) != "raw",
         str(e["select"]) != "validation",

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
+from keras_m3s.registry import methods
 from keras_m3s.report.names import lower_is_better, method_title, metric_title
 
 Results = Mapping[str, Sequence[Mapping[str, float]]]
@@ -22,9 +23,9 @@ def comparison_rows(results: Results) -> list[list[str]]:
         rows.append([method_title(method), *cells])
     if len(results) > 1:
         first, *_, last = results.values()
-        rows.append(
-            ["Δ ORIG" if "orig" in results else "Δ", *(_delta(first, last, m) for m in metrics)]
-        )
+        baseline, _ = methods.main_pair()
+        title = f"Δ {method_title(baseline, short=True)}" if baseline in results else "Δ"
+        rows.append([title, *(_delta(first, last, m) for m in metrics)])
     return rows
 
 

@@ -134,7 +134,7 @@ def rate_figure(group: Group, pattern: str, ranges: bool, key: str) -> Figure:
         notes.append("Each point stands at the middle of a range of rates.")
     title = f"{group.title} · tested at {'ranges of rates' if ranges else 'single rates'}"
     if pattern != group.values["pattern"]:
-        title += f" with {names.PATTERN_TITLES.get(pattern, pattern)}"
+        title += f" with {names.pattern_title(pattern)}"
     legend = [(arm.label, look) for arm, look in looks]
     return Figure(key, title, BAND, panels, legend, [*notes, *_marks(group)])
 
@@ -290,7 +290,7 @@ def _matrix_figure(groups: Sequence[Group], key: str) -> Figure | None:
 
 def styles(arms: Sequence[Arm]) -> list[tuple[Arm, dict[str, Any]]]:
     """Each arm with a line style of its own."""
-    others = [arm.method for arm in arms if arm.method not in figures.STYLES]
+    others = [arm.method for arm in arms if not figures.has_style(arm.method)]
     return [
         (arm, figures.style(arm.method, others.index(arm.method) if arm.method in others else 0))
         for arm in arms

@@ -10,14 +10,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_m3s.registry import methods
 from keras_m3s.report.content import Figure, Panel
 
-STYLES: dict[str, dict[str, Any]] = {
-    "orig": {"color": "#0072B2", "linestyle": "--", "marker": "s"},
-    "spl-trn": {"color": "#E69F00", "linestyle": "-.", "marker": "^"},
-    "spl-trn-equal": {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
-    "m3s": {"color": "#D55E00", "linestyle": "-", "marker": "o"},
-}
 OTHERS: tuple[dict[str, Any], ...] = (
     {"color": "#009E73", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
     {"color": "#56B4E9", "linestyle": (0, (8, 2)), "marker": "P"},
@@ -71,7 +66,16 @@ def style(method: str, number: int = 0) -> dict[str, Any]:
         method: As in the experiments.
         number: Of a method that has no style of its own, which of those it is.
     """
-    return dict(STYLES.get(method, OTHERS[number % len(OTHERS)]))
+    return dict(_own_style(method) or OTHERS[number % len(OTHERS)])
+
+
+def has_style(method: str) -> bool:
+    """Whether a method has a style of its own."""
+    return _own_style(method) is not None
+
+
+def _own_style(method: str) -> Mapping[str, Any] | None:
+    return methods.CARDS[method].style if method in methods.CARDS else None
 
 
 def draw_lines(

@@ -4,22 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from keras_m3s.experiments.config import MODELS
+from keras_m3s.registry import datasets, methods, models, patterns
 from keras_m3s.report import paper
-
-METHODS: dict[str, str] = {
-    "orig": "ORIG",
-    "spl-trn": "ORIG + SPL-TRN",
-    "spl-trn-equal": "ORIG + SPL-TRN (equal budget)",
-    "m3s": "ORIG + M3S",
-}
-
-SHORT_METHODS: dict[str, str] = {
-    "orig": "ORIG",
-    "spl-trn": "SPL-TRN",
-    "spl-trn-equal": "SPL-TRN (equal budget)",
-    "m3s": "M3S",
-}
 
 METRICS: dict[str, str] = {
     "mae": "MAE",
@@ -37,19 +23,6 @@ METRICS: dict[str, str] = {
     "f1": "F1-Score",
 }
 
-MODEL_TITLES: dict[str, str] = {
-    "misa": "MISA",
-    "mmim": "MMIM",
-    "self_mm": "Self-MM",
-    "mmin": "MMIN",
-}
-
-PATTERN_TITLES: dict[str, str] = {
-    "span": "one hole a sequence",
-    "frames": "independent frames",
-    "modality": "whole modalities",
-}
-
 NOTHING = "–"
 """Where a number would stand that there is not."""
 
@@ -61,7 +34,10 @@ SELECTED_NOTE = (
 
 
 def method_title(method: str, short: bool = False) -> str:
-    return (SHORT_METHODS if short else METHODS).get(method, method)
+    card = methods.CARDS.get(method)
+    if card is None:
+        return method
+    return card.short_title if short else card.title
 
 
 def metric_title(metric: str) -> str:
@@ -69,13 +45,17 @@ def metric_title(metric: str) -> str:
 
 
 def model_title(model: str) -> str:
-    return MODEL_TITLES.get(model, model)
+    return models.CARDS[model].title if model in models.CARDS else model
+
+
+def pattern_title(pattern: str) -> str:
+    return patterns.CARDS[pattern].title if pattern in patterns.CARDS else pattern
 
 
 def dataset_title(dataset: str) -> str:
     """`cmu_mosi/unaligned` -> `CMU-MOSI (unaligned)`."""
-    name, _, config = dataset.partition("/")
-    title = paper.DATASETS.get(name, name)
+    name, config = datasets.split_name(dataset)
+    title = datasets.CARDS[name].title if name in datasets.CARDS else name
     return f"{title} ({config})" if config else title
 
 
@@ -91,12 +71,16 @@ def rate_title(rate: Sequence[float]) -> str:
 
 def method_order(method: str) -> tuple[int, str]:
     """Sorts methods as the paper has them, then what is beyond it."""
-    order = list(METHODS)
-    return (order.index(method) if method in order else len(order), method)
+    return _order(method, methods.CARDS)
 
 
 def model_order(model: str) -> tuple[int, str]:
-    return (MODELS.index(model) if model in MODELS else len(MODELS), model)
+    return _order(model, models.CARDS)
+
+
+def _order(name: str, cards: Mapping[str, Any]) -> tuple[int, str]:
+    order = list(cards)
+    return (order.index(name) if name in cards else len(order), name)
 
 
 def main_metrics(dataset: str, present: Iterable[str]) -> list[str]:
@@ -111,8 +95,11 @@ def main_metrics(dataset: str, present: Iterable[str]) -> list[str]:
         A list; all that is present where no kind fits.
     """
     there = list(present)
-    name = dataset.split("/")[0]
-    kinds = [paper.METRICS[name]] if name in paper.METRICS else list(paper.METRICS.values())
+    name, _ = datasets.split_name(dataset)
+    cards = [card for card in datasets.CARDS.values() if card.metrics]
+    if name in datasets.CARDS and datasets.CARDS[name].metrics:
+        cards = [datasets.CARDS[name]]
+    kinds = [card.metrics for card in cards]
     for kind in kinds:
         if set(kind) <= set(there):
             return list(kind)

@@ -10,22 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 
 from keras_m3s.experiments.config import MISSING_LEVELS
+from keras_m3s.registry import datasets, methods
 
 Range = tuple[float, float]
-
-DATASETS: dict[str, str] = {
-    "cmu_mosi": "CMU-MOSI",
-    "ch_sims": "CH-SIMS",
-    "iemocap": "IEMOCAP",
-}
-"""Data sets of section 4.1, by the names of their builders."""
-
-METRICS: dict[str, tuple[str, ...]] = {
-    "cmu_mosi": ("mae", "corr", "acc7"),
-    "ch_sims": ("mae", "corr", "acc2", "f1"),
-    "iemocap": ("acc", "uar", "f1"),
-}
-"""What the paper reports on each data set, in its order, named as in `keras_m3s.metrics`."""
 
 LOWER_IS_BETTER: tuple[str, ...] = ("mae",)
 
@@ -52,7 +39,8 @@ class Block:
 
     def delta(self, metric: str) -> float:
         """M3S minus ORIG: the paper's ΔORIG, negative where its arrow points down."""
-        return round(self.values["m3s"][metric] - self.values["orig"][metric], 4)
+        baseline, proposed = methods.main_pair()
+        return round(self.values[proposed][metric] - self.values[baseline][metric], 4)
 
 
 def _block(
@@ -65,8 +53,10 @@ def _block(
     spl_trn: tuple[float, ...],
     m3s: tuple[float, ...],
 ) -> Block:
-    rows = {"orig": orig, "spl-trn": spl_trn, "m3s": m3s}
-    values = {m: dict(zip(METRICS[dataset], row, strict=True)) for m, row in rows.items()}
+    rows = dict(zip(methods.paper(), (orig, spl_trn, m3s), strict=True))
+    values = {
+        m: dict(zip(datasets.CARDS[dataset].metrics, row, strict=True)) for m, row in rows.items()
+    }
     rates = MISSING_LEVELS[train], MISSING_LEVELS[test]
     return Block(tables, dataset, model, *rates, values)
 
@@ -123,7 +113,7 @@ def find(dataset: str, model: str, missing_rate: Range, test_missing_rate: Range
         missing_rate: `(low, high)` in training.
         test_missing_rate: `(low, high)` in testing.
     """
-    wanted = (dataset.split("/")[0], model, tuple(missing_rate), tuple(test_missing_rate))
+    wanted = (datasets.split_name(dataset)[0], model, tuple(missing_rate), tuple(test_missing_rate))
     for block in BLOCKS:
         if (block.dataset, block.model, block.missing_rate, block.test_missing_rate) == wanted:
             return block

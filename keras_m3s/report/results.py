@@ -4,19 +4,16 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_m3s.experiments.config import HYPERPARAMETERS
+from keras_m3s.registry import datasets, methods, models, patterns
 from keras_m3s.report import names, paper, significance
 from keras_m3s.report.collect import Arm, Group
 from keras_m3s.report.content import BEST, BETTER, WORSE, Cell, Table
-
-COMPARED = (("orig", "m3s"), ("spl-trn", "m3s"), ("spl-trn-equal", "m3s"), ("orig", "spl-trn"))
-"""Pairs of methods that are tested, the first being what the second is compared with."""
 
 
 def paper_block(group: Group) -> paper.Block | None:
     """The paper's results of the same setting; it knows one pattern only."""
     v = group.values
-    if v["pattern"] != "span":
+    if v["pattern"] != patterns.PAPER:
         return None
     return paper.find(v["dataset"], v["model"], v["missing_rate"], v["test_missing_rate"])
 
@@ -59,7 +56,7 @@ def result_rows(group: Group, arms: Sequence[Arm] | None = None) -> list[dict[st
 def result_table(group: Group, key: str) -> Table:
     """Methods down, metrics across, as the paper's Table 2; the paper's values below ours."""
     lines = _result_lines(group, group.arms)
-    for first, second in _pairs(group.arms, group.arms, (("orig", "m3s"),)):
+    for first, second in _pairs(group.arms, group.arms, (methods.main_pair(),)):
         lines.append(_delta_row(group, first, second))
     notes = [f"Mean ± standard deviation over seeds; bold: best of a column. {_delta_note(group)}"]
     block = paper_block(group)
@@ -132,11 +129,19 @@ def comparison_rows(group: Group) -> list[dict[str, Any]]:
     Holm's correction is over all rows of a group, for each kind of test by itself; variations are
     a family of their own, each compared with its method's arm and, of M3S, with the equal budget.
     """
-    pairs = list(_pairs(group.arms, group.arms, COMPARED))
+    pairs = list(_pairs(group.arms, group.arms, methods.compared()))
     varied = [(arm.method, arm.method) for arm in group.variations]
     more = list(_pairs(group.arms, group.variations, tuple(dict.fromkeys(varied))))
     controls = [*group.arms, *group.variations]
-    more += _pairs(controls, group.variations, (("spl-trn-equal", "m3s"),))
+    more += _pairs(
+        controls,
+        group.variations,
+        [
+            (first, second)
+            for second in methods.named("proposed")
+            for first in methods.equal_budget()
+        ],
+    )
     return [*_family(group, pairs), *_family(group, more)]
 
 
@@ -149,9 +154,10 @@ def _family(group: Group, pairs: Sequence[tuple[Arm, Arm]]) -> list[dict[str, An
                 continue
             p = None
             main = first in group.arms and second in group.arms
-            if main and (first.method, second.method) == ("orig", "m3s") and _table_5(group):
+            if main and (first.method, second.method) == methods.main_pair() and _table_5(group):
                 v = group.values
-                p = paper.P_VALUES.get((v["dataset"].split("/")[0], v["model"]), {}).get(metric)
+                dataset, _ = datasets.split_name(v["dataset"])
+                p = paper.P_VALUES.get((dataset, v["model"]), {}).get(metric)
             rows.append(
                 _setting(group)
                 | {
@@ -235,14 +241,14 @@ def coverage_table(groups: Sequence[Group]) -> Table:
                 Cell(names.model_title(block.model)),
                 Cell(names.rate_title(block.missing_rate)),
                 Cell(names.rate_title(block.test_missing_rate)),
-                *(Cell(str(runs.get(m, 0) or names.NOTHING)) for m in ("orig", "spl-trn", "m3s")),
+                *(Cell(str(runs.get(m, 0) or names.NOTHING)) for m in methods.paper()),
             ]
         )
-    methods = [names.method_title(m, short=True) for m in ("orig", "spl-trn", "m3s")]
+    columns = [names.method_title(m, short=True) for m in methods.paper()]
     return Table(
         "paper-rows",
         "The paper's rows and the runs there are of them",
-        ["Table", "Data", "Model", "Missing", "In testing", *methods],
+        ["Table", "Data", "Model", "Missing", "In testing", *columns],
         sorted(lines, key=lambda line: line[0].text),
         [f"Numbers of complete runs; {names.NOTHING}: none in this folder."],
         left=5,
@@ -265,7 +271,7 @@ def _alike(a: Arm, b: Arm) -> int:
 
 
 def _delta_row(group: Group, first: Arm, second: Arm) -> list[Cell]:
-    cells = [Cell("Δ ORIG")]
+    cells = [Cell(f"Δ {names.method_title(first.method, short=True)}")]
     block = paper_block(group)
     for metric in group.metrics:
         a, b = list(first.by_seed(metric).values()), list(second.by_seed(metric).values())
@@ -274,16 +280,18 @@ def _delta_row(group: Group, first: Arm, second: Arm) -> list[Cell]:
             continue
         change = significance.summarize(b).mean - significance.summarize(a).mean
         cell = _change(change, metric)
-        if block and metric in block.values["m3s"]:
+        if block and metric in block.values[methods.main_pair()[1]]:
             cell = Cell(cell.text, (f"paper {_arrow(block.delta(metric))}",), cell.mark)
         cells.append(cell)
     return cells
 
 
 def _delta_note(group: Group) -> str:
-    if {"orig", "m3s"} <= {arm.method for arm in group.arms}:
-        return "Δ ORIG: M3S minus ORIG, * where that is for the better."
-    return ""
+    pair = methods.main_pair()
+    if not set(pair) <= {arm.method for arm in group.arms}:
+        return ""
+    first, second = (names.method_title(method, short=True) for method in pair)
+    return f"Δ {first}: {second} minus {first}, * where that is for the better."
 
 
 def _arrow(change: float) -> str:
@@ -341,7 +349,8 @@ def _table_5(group: Group) -> bool:
 
 def _other_settings(group: Group) -> list[str]:
     """Where runs differ from section 4.4, for the paper's numbers are not of such runs."""
-    published = HYPERPARAMETERS.get(group.values["model"], {})
+    card = models.CARDS.get(group.values["model"])
+    published = card.settings if card else {}
     seen: dict[str, str] = {}
     for arm in group.arms:
         for name, value in published.items():

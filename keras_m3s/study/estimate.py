@@ -8,19 +8,8 @@ from collections.abc import Iterable
 
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.registry import datasets, models
 from keras_m3s.study.plan import Planned
-
-ROWS: dict[str, int] = {
-    "cmu_mosi": 1284,
-    "ch_sims": 1368,
-    "iemocap": 4446,
-    "synthetic_msa": 1284,
-    "synthetic_msa/iemocap": 4446,
-}
-"""Rows of training data (Table 1 of the paper)."""
-
-SECONDS: dict[str, float] = {"misa": 3.0, "mmim": 4.0, "self_mm": 3.0, "mmin": 5.0}
-"""Seconds for 1000 rows, a gradient each, and validation: a guess, of one core and without BERT."""
 
 STARTING = 5.0
 """Seconds that a run takes beside its epochs."""
@@ -62,9 +51,8 @@ def seconds(planned: Planned, known: dict[Kind, float]) -> float:
     epoch = known.get(_kind(e))
     if epoch is None:
         named = re.search(r"\btrain=(\d+)", e.dataset)
-        rows = ROWS.get(e.dataset, ROWS.get(e.dataset.split("/")[0], 1000))
-        rows = int(named[1]) if named else rows
-        epoch = SECONDS[e.model] * rows / 1000
+        rows = int(named[1]) if named else datasets.training_rows(e.dataset) or 1000
+        epoch = models.CARDS[e.model].seconds * rows / 1000
     stage = epoch * e.first_stage_epochs / 2
     return STARTING + epoch * e.gradients * e.epochs + stage + RETEST * len(planned.retests)
 

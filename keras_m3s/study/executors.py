@@ -351,14 +351,14 @@ def _make(left: Sequence[Planned], place: Place, wait: bool) -> list[Exception |
         return []
     try:
         backend.import_backend()
-        from keras_m3s.experiments import evaluation, replicated_run
+        from keras_m3s.experiments import evaluation, replicated_run, run
 
         splits = load(left[0].experiment.dataset, place)
         runs = [(p.experiment, place.run(p)) for p in left]
         if len(runs) > 1:
             errors = replicated_run.run_together(runs, splits, place.follow, wait)
         else:
-            evaluation.run_experiment(*runs[0], splits, follow=place.follow, wait=wait)
+            run.run_experiment(*runs[0], splits, follow=place.follow, wait=wait)
             errors = [None]
     except Exception as error:
         return [error] * len(left)

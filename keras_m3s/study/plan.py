@@ -26,82 +26,20 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_m3s.experiments.config import METHODS, MISSING_LEVELS, Experiment
+from keras_m3s.experiments.config import MISSING_LEVELS, Experiment
+from keras_m3s.registry import methods, models, patterns
 
 Rate = tuple[float, float]
 
-CELLS: dict[str, str] = {
-    "self_mm": "ch_sims",
-    "mmin": "iemocap",
-    "misa": "cmu_mosi",
-    "mmim": "cmu_mosi",
-}
-"""Model -> data set, in the order of Table 2."""
-
-VARIED: tuple[str, ...] = ("mmin", "mmim")
-"""Models of sections 5.2 to 5.4."""
-
-STAND_INS: dict[str, str] = {
-    "ch_sims": "synthetic_msa",
-    "cmu_mosi": "synthetic_msa",
-    "iemocap": "synthetic_msa/iemocap",
-}
-"""Generated data for who has none of the paper's: data set of the paper -> what stands for it."""
-
-_SMALL_DATA = "train=240,valid=80,test=160,text=12x16,audio=12x5,vision=12x8"
-
-QUICK_STAND_INS: dict[str, str] = {
-    "ch_sims": f"synthetic_msa/{_SMALL_DATA}",
-    "cmu_mosi": f"synthetic_msa/{_SMALL_DATA}",
-    "iemocap": f"synthetic_msa/{_SMALL_DATA},classes=4",
-}
-"""The same for `quick`."""
-
 INNER_STEPS: tuple[int, ...] = (1, 2, 3, 5)
 ALPHA_FACTORS: tuple[float, ...] = (0.1, 1.0, 10.0)
-
-FRAME_RATES: tuple[float, ...] = tuple(i / 10 for i in range(10))
-"""Test rates of the protocol of independent frames, trained at all rates."""
-
-MODALITY_RATES: tuple[float, ...] = tuple(i / 10 for i in range(8))
-"""The same of whole modalities."""
-
-QUICK: dict[str, dict[str, Any]] = {
-    "misa": {"hidden_size": 8, "transformer_size": 16},
-    "mmim": {
-        "hidden_size": 16,
-        "audio_hidden_size": 8,
-        "vision_hidden_size": 8,
-        "audio_size": 8,
-        "vision_size": 8,
-    },
-    "self_mm": {
-        "audio_hidden_size": 8,
-        "vision_hidden_size": 8,
-        "audio_size": 8,
-        "vision_size": 8,
-        "post_fusion_size": 16,
-        "post_text_size": 16,
-        "post_audio_size": 8,
-        "post_vision_size": 8,
-    },
-    "mmin": {
-        "audio_size": 8,
-        "vision_size": 8,
-        "text_size": 8,
-        "text_channels": 8,
-        "classifier_layers": [8],
-        "autoencoder_layers": [16, 8],
-        "n_blocks": 2,
-    },
-}
-"""Arguments of models that are small, for `quick`."""
 
 QUICK_SETTINGS: dict[str, Any] = {
     "epochs": 8,
     "batch_size": 32,
     "learning_rate": 5e-3,
 }
+"""For `quick`; what a model's card has under `quick_settings` goes before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +47,7 @@ class Condition:
     """Holes that a trained model is tested under: their rate `(low, high)` and pattern."""
 
     missing_rate: Rate
-    pattern: str = "span"
+    pattern: str = patterns.PAPER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +75,7 @@ class Settings:
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     quick: bool = False
     select: str = "validation"
-    methods: Sequence[str] = METHODS
+    methods: Sequence[str] = dataclasses.field(default_factory=methods.paper)
 
     def of(
         self,
@@ -148,16 +86,13 @@ class Settings:
         **overrides: Any,
     ) -> Iterator[Planned]:
         """Runs of a model on its data set by each method, or by `methods`, and with each seed."""
-        dataset = self.datasets.get(CELLS[model])
+        card = models.CARDS[model]
+        dataset = self.datasets.get(card.dataset or "")
         if dataset is None:
             return
         values: dict[str, Any] = {"select": self.select}
         if self.quick:
-            values |= {**QUICK_SETTINGS, "model_arguments": QUICK[model]}
-            if model == "self_mm":  # a rate for each group; a step takes 4 batches
-                values |= {"learning_rate": None, "batch_size": 16}
-            if model == "mmin":
-                values["first_stage_epochs"] = 2
+            values |= {**QUICK_SETTINGS, **card.quick_settings}
         for method in methods or self.methods:
             for seed in self.seeds:
                 made = Experiment.of(
@@ -166,52 +101,70 @@ class Settings:
                 yield Planned(made, tuple(retests))
 
 
+def in_paper() -> tuple[str, ...]:
+    """Models that the paper has results of, in the order of Table 2."""
+    return tuple(name for name, card in models.CARDS.items() if card.dataset is not None)
+
+
+def datasets() -> tuple[str, ...]:
+    """Data sets of the paper, in the order of Table 2."""
+    found = (models.CARDS[model].dataset for model in in_paper())
+    return tuple(dict.fromkeys(name for name in found if name is not None))
+
+
 def _table2(s: Settings) -> Iterator[Planned]:
-    for model in CELLS:
+    for model in in_paper():
         yield from s.of(model)
 
 
 def _table3(s: Settings) -> Iterator[Planned]:
-    for model in VARIED:
+    for model in models.in_study("table3"):
         for level in ("high", "medium", "low"):
             yield from s.of(model, missing_rate=MISSING_LEVELS[level])
 
 
 def _table4(s: Settings) -> Iterator[Planned]:
-    for model in VARIED:
+    for model in models.in_study("table4"):
         yield from s.of(model, retests=[Condition(MISSING_LEVELS["high"])])
 
 
 def _figure1(s: Settings) -> Iterator[Planned]:
-    yield from s.of("mmin")
+    for model in models.in_study("figure1"):
+        yield from s.of(model)
 
 
 def _figure3(s: Settings) -> Iterator[Planned]:
-    yield from s.of("mmim")
+    for model in models.in_study("figure3"):
+        yield from s.of(model)
 
 
 def _budget(s: Settings) -> Iterator[Planned]:
-    for model in CELLS:
-        yield from s.of(model, ("spl-trn", "spl-trn-equal", "m3s"))
+    for model in in_paper():
+        yield from s.of(
+            model,
+            (*methods.named("comparison"), *methods.equal_budget(), *methods.named("proposed")),
+        )
 
 
 def _matrix(s: Settings) -> Iterator[Planned]:
-    for model in VARIED:
+    for model in models.in_study("table3"):
         for level in MISSING_LEVELS.values():
             others = [Condition(rate) for rate in MISSING_LEVELS.values() if rate != level]
             yield from s.of(model, missing_rate=level, retests=others)
 
 
 def _steps(s: Settings) -> Iterator[Planned]:
-    for model in VARIED:
+    for model in models.in_study("table3"):
         for steps in INNER_STEPS[:3] if s.quick else INNER_STEPS:
-            yield from s.of(model, ("spl-trn-equal", "m3s"), inner_steps=steps)
+            yield from s.of(
+                model, (*methods.equal_budget(), *methods.named("proposed")), inner_steps=steps
+            )
 
 
 def _alpha(s: Settings) -> Iterator[Planned]:
-    for model in VARIED:
+    for model in models.in_study("table3"):
         for factor in ALPHA_FACTORS:
-            for planned in s.of(model, ("m3s",)):
+            for planned in s.of(model, methods.named("proposed")):
                 rates = planned.experiment.inner_learning_rate
                 scaled = (
                     {pattern: rate * factor for pattern, rate in rates.items()}
@@ -223,23 +176,26 @@ def _alpha(s: Settings) -> Iterator[Planned]:
 
 
 def _order(s: Settings) -> Iterator[Planned]:
-    for model in VARIED:
+    for model in models.in_study("table3"):
         for first_order in (True, False):
-            yield from s.of(model, ("m3s",), first_order=first_order)
+            yield from s.of(model, methods.named("proposed"), first_order=first_order)
 
 
 def _site(s: Settings) -> Iterator[Planned]:
-    for model in CELLS:
+    for model in in_paper():
         for site in ("raw", "encoded"):
             yield from s.of(model, site=site)
 
 
 def _protocols(s: Settings) -> Iterator[Planned]:
-    for model in VARIED:
-        for pattern, rates in (("frames", FRAME_RATES), ("modality", MODALITY_RATES)):
-            retests = [Condition((rate, rate), pattern) for rate in rates]
-            trained = (0.0, 1.0) if pattern == "frames" else (0.0, max(rates))
-            yield from s.of(model, missing_rate=trained, retests=retests, pattern=pattern)
+    for model in models.in_study("table3"):
+        for pattern, card in patterns.CARDS.items():
+            if card.trained_range is None:
+                continue
+            retests = [Condition((rate, rate), pattern) for rate in card.tested_rates]
+            yield from s.of(
+                model, missing_rate=card.trained_range, retests=retests, pattern=pattern
+            )
 
 
 PAPER: dict[str, Callable[[Settings], Iterator[Planned]]] = {
@@ -268,7 +224,7 @@ NAMES: tuple[str, ...] = (*STUDIES, "paper", "all")
 
 def models_of(name: str) -> tuple[str, ...]:
     """Models that a study has rows for."""
-    found = plan(name, Settings({d: d for d in CELLS.values()}, seeds=(0,)))
+    found = plan(name, Settings({d: d for d in datasets()}, seeds=(0,)))
     return tuple(dict.fromkeys(planned.experiment.model for planned in found))
 
 

@@ -2,7 +2,7 @@
 
 Runs are saved when epochs end, for only from there do they go on to the same numbers. So a run that
 is asked to stop finishes its epoch if that has anything new to save, and an epoch that takes longer
-than `keras_m3s.experiments.training.SAVE_EVERY` has nothing: the one before it was saved.
+than `keras_m3s.experiments.checkpoints.SAVE_EVERY` has nothing: the one before it was saved.
 """
 
 import contextlib

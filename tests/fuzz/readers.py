@@ -190,11 +190,11 @@ def _model(folder: pathlib.Path) -> None:
 
 
 def _read_model(folder: pathlib.Path) -> None:
-    from keras_m3s.experiments import training
+    from keras_m3s.experiments import checkpoints
     from keras_m3s.experiments.run_directory import RunDirectory
 
     run = RunDirectory(folder)
-    _each(lambda: training.newest_checkpoint(run), lambda: training.best_model(run))
+    _each(lambda: checkpoints.newest_checkpoint(run), lambda: checkpoints.best_model(run))
 
 
 def _each(*reads: Callable[[], Any]) -> None:

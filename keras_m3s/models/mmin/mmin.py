@@ -28,8 +28,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_m3s.data.batches import Batches
 from keras_m3s.modalities import COMPLEMENT, MISSING_INDEX, MODALITIES, length_key
 from keras_m3s.models.base import PREDICTION
+from keras_m3s.models.mmin.pretraining import train_teacher
 from keras_m3s.models.mmin.residual_autoencoder import ResidualAutoencoder
 from keras_m3s.models.mmin.utt_fusion import UtteranceModel, UttFusion
 from keras_m3s.models.torch_import.weights import TorchWeight
@@ -141,6 +143,20 @@ class MMIN(UtteranceModel):
         if self.cycle_imagination is not None:
             self.cycle_imagination.build(joined)
         self.classifier.build((None, self.n_blocks * self.autoencoder_layers[-1]))
+
+    def pretrain(
+        self,
+        train: Batches,
+        valid: Batches,
+        epochs: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        """Trains a teacher on complete input and loads it; see `BaseModel.pretrain`.
+
+        Raises:
+            NotFiniteError: If its loss is not finite.
+        """
+        self.load_teacher(train_teacher(self.first_stage(), train, valid, epochs, callbacks))
 
     def first_stage(self) -> UttFusion:
         """A stage 1 with encoders like the model's, not trained."""

@@ -1,10 +1,9 @@
-"""The first of two stages: a teacher, trained on complete input, for a model that wants one (MMIN).
+"""Stage 1 of MMIN: its teacher, trained on complete input.
 
-The teacher depends on the data, the seed and the model's arguments only. It is not saved: a run
-that is cut off before its own first checkpoint trains the same teacher again.
+Reference: AIM3-RUC/MMIN 69a45fe, its training script of June 2021.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,10 +11,7 @@ import numpy as np
 
 from keras_m3s.data.batches import Batches
 from keras_m3s.data.callbacks import SetEpoch, StopNotFinite
-from keras_m3s.data.split import Split
-from keras_m3s.data.streaming import StreamedSplit
-from keras_m3s.experiments.config import Experiment
-from keras_m3s.utils import termination
+from keras_m3s.models.mmin.utt_fusion import UttFusion
 
 LEARNING_RATE = 5e-4
 """Of stage 1 in MMIN's script of June 2021."""
@@ -35,54 +31,50 @@ class KeepBest(keras.callbacks.Callback):
         self.value = -np.inf
         self.weights: list[Any] | None = None
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if termination.asked():
-            raise termination.Stopped(
-                "Asked to stop in the first stage, which begins anew next time."
-            )
-
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         value = self.sign * float((logs or {})[self.monitor])
         if value > self.value:
             self.value, self.weights = value, self.model.get_weights()
 
 
-def teach(model: Any, experiment: Experiment, splits: Mapping[str, Split | StreamedSplit]) -> None:
-    """Trains the model's first stage and hands it over.
+def train_teacher(
+    teacher: UttFusion,
+    train: Batches,
+    valid: Batches,
+    epochs: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> UttFusion:
+    """Trains a teacher and leaves it with the weights of its best epoch.
 
     Args:
-        model: The base model, not trained.
-        experiment: Gives `first_stage_epochs`, half of them at the full rate, `batch_size`, `seed`.
-        splits: `train` and `valid`, taken without holes.
+        teacher: Not trained.
+        train: Training data without holes.
+        valid: Validation data without holes, which chooses the epoch.
+        epochs: Half of them at the full rate, then lower ones.
+        callbacks: More callbacks for `fit`.
+
+    Returns:
+        `teacher`.
 
     Raises:
-        ValueError: If the model has no first stage.
-        NotFiniteError: If its loss is not finite any more.
+        NotFiniteError: If its loss is not finite.
     """
-    stage = model.first_stage()
-    if stage is None:
-        raise ValueError(
-            f"`first_stage_epochs` must be 0 for a model without a first stage. Received: "
-            f"{experiment.first_stage_epochs} for {experiment.model}."
-        )
-    train = Batches(splits["train"], experiment.batch_size, shuffle=True, seed=experiment.seed)
-    constant = experiment.first_stage_epochs // 2
-    decay = experiment.first_stage_epochs - constant
-    best = KeepBest(stage.monitor, stage.monitor_mode)
-    stage.compile(stage.published_optimizer(LEARNING_RATE), metrics=stage.task_metrics())
-    with termination.graceful():
-        stage.fit(
-            train,
-            shuffle=False,
-            validation_data=Batches(splits["valid"], experiment.batch_size),
-            epochs=experiment.first_stage_epochs,
-            callbacks=[
-                SetEpoch(train),
-                StopNotFinite(train),
-                *stage.training_callbacks(train, constant, decay),
-                best,
-            ],
-            verbose=0,
-        )
-    stage.set_weights(best.weights)
-    model.load_teacher(stage)
+    constant = epochs // 2
+    best = KeepBest(teacher.monitor, teacher.monitor_mode)
+    teacher.compile(teacher.published_optimizer(LEARNING_RATE), metrics=teacher.task_metrics())
+    teacher.fit(
+        train,
+        shuffle=False,
+        validation_data=valid,
+        epochs=epochs,
+        callbacks=[
+            SetEpoch(train),
+            StopNotFinite(train),
+            *teacher.training_callbacks(train, constant, epochs - constant),
+            best,
+            *callbacks,
+        ],
+        verbose=0,
+    )
+    teacher.set_weights(best.weights)
+    return teacher

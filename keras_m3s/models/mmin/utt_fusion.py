@@ -18,7 +18,7 @@ from keras import ops
 from keras_m3s.layers.torch_defaults import BatchNorm, Dropout
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import MODALITIES
-from keras_m3s.models.base import PREDICTION, BaseModel
+from keras_m3s.models.base import PREDICTION, BaseModel, ScheduleCallback
 from keras_m3s.models.mmin.residual_autoencoder import initialized_dense, kaiming
 from keras_m3s.models.mmin.utterance_encoders import UtteranceEncoders
 from keras_m3s.models.torch_import.weights import TorchWeight, batch_norm, linear
@@ -28,7 +28,7 @@ JOINED = ("audio", "text", "vision")
 """The order in which the published code joins the vectors."""
 
 
-class LinearDecay(keras.callbacks.Callback):
+class LinearDecay(ScheduleCallback):
     """Keeps the learning rate for some epochs, then lowers it in equal steps towards 0.
 
     In epoch e, counted from 0, the optimizer's rate is multiplied by

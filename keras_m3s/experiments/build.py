@@ -1,0 +1,91 @@
+"""`Experiment` -> its model, wrapped and compiled, and its batches."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_m3s import registry
+from keras_m3s.data.batches import Batches
+from keras_m3s.data.split import SplitLike
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.meta.m3s import M3S
+from keras_m3s.meta.with_missing import WithMissing
+from keras_m3s.missing.layer import MissingModality
+from keras_m3s.missing.transform import fixed_draws
+from keras_m3s.models.base import BaseModel
+from keras_m3s.registry import methods, models
+
+
+def build(experiment: Experiment, train_split: SplitLike) -> WithMissing:
+    """The experiment's model, wrapped and compiled, not trained.
+
+    Args:
+        experiment: What to build.
+        train_split: Training data, for what a model must know of it (number of rows, of classes).
+    """
+    cls = registry.load(models.CARDS[experiment.model].model)
+    model = cls(**{**cls.data_arguments(train_split.labels), **experiment.model_arguments})
+    missing = transform(
+        experiment.missing_rate, experiment.site, experiment.seed, experiment.pattern
+    )
+    wrap = registry.load(methods.CARDS[experiment.method].wrapper)
+    wrapped: WithMissing = wrap(model, missing, experiment)
+    optimizer = model.published_optimizer(experiment.learning_rate)
+    wrapped.compile(optimizer, metrics=model.task_metrics())
+    return wrapped
+
+
+def with_missing(model: BaseModel, missing: MissingModality, experiment: Experiment) -> WithMissing:
+    """Wrapper of the methods ORIG and SPL-TRN: plain training steps on incomplete input."""
+    return WithMissing(model, missing, experiment.site)
+
+
+def m3s(model: BaseModel, missing: MissingModality, experiment: Experiment) -> M3S:
+    """Wrapper of the method M3S: Algorithm 1."""
+    return M3S(
+        model,
+        missing,
+        inner_steps=experiment.inner_steps,
+        inner_learning_rate=experiment.inner_learning_rate,
+        first_order=experiment.first_order,
+        site=experiment.site,
+    )
+
+
+def transform(
+    missing_rate: tuple[float, float], site: str, seed: int | None, pattern: str
+) -> MissingModality:
+    """T for a site: along time on raw sequences, along the features of encoded vectors."""
+    axis = "time" if site == "raw" else "feature"
+    return MissingModality(missing_rate, axis=axis, seed=seed, pattern=pattern)
+
+
+def train_batches(experiment: Experiment, split: SplitLike) -> Batches:
+    """Shuffled training data of a method: with fixed draws or double batches where it has such."""
+    draws = None
+    method = methods.CARDS[experiment.method]
+    if method.fixed_draws:
+        draws = fixed_draws(len(split), seed=_stream(experiment.hole_seed, 2 + experiment.seed))
+    return Batches(
+        split,
+        experiment.batch_size,
+        shuffle=True,
+        seed=experiment.seed,
+        double=method.double_batches,
+        draws=draws,
+        passes=experiment.passes,
+    )
+
+
+def fixed_batches(experiment: Experiment, split: SplitLike, stream: int) -> Batches:
+    """Data in order, with the same holes for every method and seed; `stream` tells splits apart."""
+    draws = fixed_draws(len(split), seed=_stream(experiment.hole_seed, stream))
+    return Batches(split, experiment.batch_size, draws=draws)
+
+
+def validation_batches(experiment: Experiment, splits: Mapping[str, SplitLike]) -> Batches:
+    return fixed_batches(experiment, splits["valid"], stream=1)
+
+
+def _stream(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

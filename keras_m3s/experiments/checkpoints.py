@@ -1,0 +1,200 @@
+"""Checkpoints of a run: what writes them while training goes on, and what reads them back."""
+
+import pathlib
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_m3s.experiments import selection
+from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.run_directory import DamagedRunError, RunDirectory
+from keras_m3s.meta.with_missing import WithMissing
+from keras_m3s.models.base import BaseModel, ScheduleCallback
+from keras_m3s.utils import termination
+from keras_m3s.utils.backend import tensorflow_unused
+
+SAVE_EVERY = 10.0
+"""Seconds of training that a kill may cost."""
+
+
+def best_model(run: RunDirectory, compile: bool = True) -> WithMissing:
+    """The model of a run's selected epoch.
+
+    Args:
+        run: A run that has been trained.
+        compile: Whether with its optimizer, metrics and loss.
+
+    Raises:
+        FileNotFoundError: If the run has not been trained.
+        DamagedRunError: If its file cannot be read.
+    """
+    if not run.best.is_file():
+        raise FileNotFoundError(
+            f"A run must have been trained before it is used. Received: {run.path}, which holds no "
+            "best.keras. Train it to its end first."
+        )
+    try:
+        with tensorflow_unused():
+            return keras.saving.load_model(run.best, compile=compile)
+    except Exception as error:  # damage shows in many ways: ZIP, HDF5, JSON, shapes
+        raise DamagedRunError(
+            f"{run.best} must be as keras-m3s wrote it. Received: {error} Bring it back from a "
+            "copy, or delete the directory and train the run again."
+        ) from error
+
+
+def newest_checkpoint(run: RunDirectory) -> tuple[int, WithMissing | None]:
+    """Epochs done and the model of the newest checkpoint that can be read; `(0, None)` without any.
+
+    Raises:
+        DamagedRunError: If there are some and none can be read.
+    """
+    first: Exception | None = None
+    for done, path in run.checkpoints:
+        try:
+            with tensorflow_unused():
+                return done, keras.saving.load_model(path)
+        except Exception as error:  # as in `best_model`
+            warnings.warn(
+                f"{path} cannot be read, the one before it is used: {error}", stacklevel=2
+            )
+            first = first or error
+    if first is None:
+        return 0, None
+    raise DamagedRunError(
+        f"One of the checkpoints in {run.path} must be readable. Received: {first} Delete its "
+        "last-*.keras to begin the run anew."
+    ) from first
+
+
+class RunCheckpoint(keras.callbacks.Callback):
+    """Writes history and checkpoints, and stops when patience runs out.
+
+    Args:
+        run: Where to write.
+        experiment: For its patience.
+        model: The base model, which says what validation value counts.
+        history: Rows of the epochs already done.
+        share: Fraction of wall time charged to this run.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        experiment: Experiment,
+        model: BaseModel,
+        history: list[dict[str, float]],
+        share: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.run, self.share = run, share
+        self.experiment = experiment
+        self.monitor, self.mode = model.monitor, model.monitor_mode
+        self.history = history
+        self._saved_at = self._began = time.monotonic()
+        self._seconds = run.seconds
+        self._newest: pathlib.Path | None = None
+        if history:
+            self._newest = self._checkpoint_path()
+
+    @property
+    def selected_epoch(self) -> int:
+        """Index of the epoch that is to be tested, so far."""
+        model, select = self.experiment.model, self.experiment.select
+        return selection.selected_epoch(self.history, self.monitor, self.mode, model, select)
+
+    @property
+    def out_of_patience(self) -> bool:
+        patience = self.experiment.patience
+        if patience is None or not self.history:
+            return False
+        best = selection.best_epoch(self.history, self.monitor, self.mode)
+        return len(self.history) - 1 - best >= patience
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if termination.asked() and self._saved:
+            self._stop()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        row = {"epoch": epoch + 1.0} | {k: float(v) for k, v in sorted((logs or {}).items())}
+        self.history.append(row)
+        if self.selected_epoch == len(self.history) - 1:
+            self._save(self.run.best)
+        if self.out_of_patience:
+            self.model.stop_training = True
+        if termination.asked():
+            self._checkpoint()
+            self._stop()
+        if time.monotonic() - self._saved_at > SAVE_EVERY:
+            self._checkpoint()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        if not self._saved:
+            self._checkpoint()
+
+    @property
+    def _saved(self) -> bool:
+        """Whether no epoch was done since the newest checkpoint."""
+        return not self.history or self._newest == self._checkpoint_path()
+
+    def _checkpoint_path(self) -> pathlib.Path:
+        return self.run.path / f"last-{len(self.history):04d}.keras"
+
+    def _checkpoint(self) -> None:
+        # The rows first: those beyond the checkpoint are dropped when the run goes on from it.
+        self.run.write_csv("history.csv", self.history)
+        seconds = self._seconds + self.share * (time.monotonic() - self._began)
+        self.run.write_json("timing.json", {"seconds": seconds, "epochs": len(self.history)})
+        newest, before = self._checkpoint_path(), self._newest
+        self._save(newest)
+        for path in set(self.run.path.glob("last-*.keras")) - {newest, before}:
+            path.unlink()
+        self._newest = newest
+        self._saved_at = time.monotonic()
+
+    def _stop(self) -> None:
+        raise termination.Stopped(
+            f"Asked to stop; {len(self.history)} of {self.experiment.epochs} epochs of "
+            f"{self.run.path} are saved. The same command goes on from there."
+        )
+
+    def _save(self, path: Any) -> None:
+        with self.run.writing(path.name) as temporary, tensorflow_unused():
+            self.model.save(temporary, overwrite=True)
+
+
+class ReplayHistory(keras.callbacks.Callback):
+    """Shows the epochs already done to callbacks that count them (plateaus, schedules).
+
+    Keras' callbacks forget when training begins; what they change in the optimizer was saved with
+    it, so that is put back as it was.
+
+    Args:
+        callbacks: Those of the model's training; a `ScheduleCallback` is told `rate`.
+        history: Rows of the epochs already done.
+        rate: The learning rate before the first epoch.
+    """
+
+    def __init__(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        history: list[dict[str, float]],
+        rate: float,
+    ) -> None:
+        super().__init__()
+        self.callbacks, self.rows, self.rate = callbacks, list(history), rate
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        for callback in self.callbacks:
+            if isinstance(callback, ScheduleCallback):
+                callback.start_from(self.rate)
+        before = [keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables]
+        for row in self.rows:
+            for callback in self.callbacks:
+                callback.on_epoch_end(int(row["epoch"]) - 1, dict(row))
+        if self.rows:
+            for variable, value in zip(self.model.optimizer.variables, before, strict=True):
+                variable.assign(value)
