@@ -43,6 +43,7 @@ RUN = """
 import pathlib, sys
 import keras
 from keras_m3s import data
+from keras_m3s.experiments.run import run_experiment
 from keras_m3s.utils.backend import set_random_seed
 from keras_m3s.experiments.run_directory import RunDirectory
 from tests.small import small

@@ -20,6 +20,7 @@ from keras_m3s.experiments import checkpoints
 from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.inference import export, predictions
+from keras_m3s.modalities import MODALITIES
 from keras_m3s.utils.atomic_files import TEMPORARY, WriteError, explained, whole
 from tests import untrained_runs
 from tests.made_up_runs import make_run
@@ -117,7 +118,7 @@ def features_of(tmp_path, prepared, misa):
 
 def predictions_of(tmp_path, prepared, misa):
     run, splits = misa
-    np.savez(tmp_path / "a.npz", **{m: splits["train"].features[m] for m in data.MODALITIES})
+    np.savez(tmp_path / "a.npz", **{m: splits["train"].features[m] for m in MODALITIES})
     rows = list(predictions.rows(predictions.RunModel(run), data.unlabelled(tmp_path / "a.npz")))
 
     def write(out):

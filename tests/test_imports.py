@@ -13,28 +13,12 @@ from typing import NamedTuple
 
 import pytest
 
+from tests import wings
+from tests.wings import WINGS
+
 pytestmark = pytest.mark.once
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-# Each part imports only from those above it, or beside it.
-LAYERS = (
-    ("modalities", "tfds_builders"),
-    ("utils",),
-    ("registry",),
-    ("missing",),
-    ("losses", "optimizers", "metrics", "layers"),
-    ("data",),
-    ("features",),
-    ("meta",),
-    ("models",),
-    ("experiments",),
-    ("inference",),
-    ("study",),
-    ("report",),
-    ("cli",),
-)
-RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
 BACKENDS = ("jax", "jaxlib", "tensorflow", "torch")
 # Who may name a backend: the gradient primitives and the fast kernels, all of them; tf.data and the
@@ -119,7 +103,7 @@ def wrong_directions(module: str, source: str, is_package: bool = False) -> list
         there = part(item.module)
         if item.module.split(".")[0] != "keras_m3s" or there == here:
             continue
-        if here == "tfds_builders" or RANK.get(there, 99) > RANK.get(here, 99):
+        if there not in WINGS[here][1]:
             wrong.append(f"{module}:{item.line} imports {item.module}")
     return wrong
 
@@ -135,14 +119,33 @@ def wrong_backends(path: str, module: str, source: str) -> list[str]:
         if name in BACKENDS and (name not in allowed or item.at_once):
             wrong.append(f"{path}:{item.line} imports {item.module}")
     for number, line in enumerate(source.splitlines(), 1):
-        if re.search(r"backend\(\)\s*(==|!=|in\b|not in\b)", line):
+        branch = re.search(
+            r"(?<!_)backend\(\)\s*(?:==|!=|in\b|not in\b)\s*(?:[\"'](\w+)[\"'])?", line
+        )
+        if branch and branch[1] not in allowed:
             wrong.append(f"{path}:{number} branches on the backend")
+        asks = re.search(r"environ\b.*KERAS_BACKEND", line)
+        if asks and path != "utils/backend.py" and not module.startswith("keras_m3s.cli."):
+            wrong.append(f"{path}:{number} asks the environment for the backend")
     return wrong
 
 
-def test_every_part_has_its_place():
+def test_every_wing_has_a_row():
     parts = {part(module) for module in sources()} - {None}
-    assert parts <= set(RANK), f"give {sorted(parts - set(RANK))} a place in LAYERS"
+    assert parts == set(WINGS), "tests/wings.py must have a row for each wing, and none besides"
+    assert len([p for p in (ROOT / "keras_m3s").iterdir() if not p.name.startswith((".", "__pycache__")) and not p.is_symlink()]) <= 18  # fmt: skip
+
+
+def test_the_wings_stand_one_above_another():
+    """Each imports only from rows above its own, so that no import runs in a circle."""
+    above: set[str] = set()
+    for wing, (_, imports) in WINGS.items():
+        assert set(imports) <= above, wing
+        above.add(wing)
+
+
+def test_contributing_has_the_table():
+    assert wings.written() == wings.table(), "write it with: python -m tests.wings"
 
 
 @pytest.mark.parametrize("module", sources())
@@ -184,7 +187,11 @@ def test_the_check_of_directions_sees(module, source, count):
         ("data/batches.py", "import tensorflow as tf", 1),
         ("data/batches.py", "def f():\n    import tensorflow as tf", 0),
         ("data/batches.py", "def f():\n    import jax", 1),
-        ("meta/jax_primitives.py", "import jax", 0),
+        ("losses.py", "if os.environ['KERAS_BACKEND'] == 'jax': pass", 1),
+        ("losses.py", "x = os.environ.get('KERAS_BACKEND', 'jax')", 1),
+        ("meta/backend/jax.py", "import jax", 0),
+        ("experiments/replicas.py", "if keras.backend.backend() != 'jax': pass", 0),
+        ("experiments/replicas.py", "if keras.backend.backend() != 'torch': pass", 1),
     ],
 )
 def test_the_check_of_backends_sees(path, source, count):
@@ -225,3 +232,51 @@ def test_each_type_that_is_ignored_has_a_reason(folder):
             if re.search("# type: ignore", line):
                 pattern = r"# type: ignore\[[a-z, -]+\]  # \w+"
                 assert re.search(pattern, line), f"{path}:{number}: which error, and why?"
+
+
+def literal_comparisons(source: str, names: set[str]) -> list[int]:
+    """Lines that compare something with one of some names, or look it up in a table of them."""
+
+    def named(node: ast.AST) -> bool:
+        if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+            return any(map(named, node.elts))
+        return isinstance(node, ast.Constant) and node.value in names
+
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        compared = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        keys = [key for key in node.keys if key] if isinstance(node, ast.Dict) else []
+        matched = [node.value] if isinstance(node, ast.MatchValue) else []
+        if any(map(named, (*compared, *keys, *matched))):
+            lines.append(node.lineno)
+    return lines
+
+
+def card_names() -> set[str]:
+    from keras_m3s.registry import datasets, methods, models, patterns
+
+    return {*datasets.CARDS, *methods.CARDS, *models.CARDS, *patterns.CARDS}
+
+
+@pytest.mark.parametrize("module", [m for m in sources() if part(m) not in ("registry", "tfds_builders")])  # fmt: skip
+def test_only_the_registry_compares_names(module):
+    """The paper's numbers are data under its own names (`report.paper`)."""
+    if module == "keras_m3s.report.paper":
+        pytest.skip("Tables 2 to 5 as data")
+    assert literal_comparisons(sources()[module].read_text(), card_names()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("if method == 'm3s': pass", 1),
+        ("if 'misa' != model: pass", 1),
+        ("x = name in ('orig', 'm3s')", 1),
+        ("TITLES = {'misa': 'MISA'}", 1),
+        ("match model:\n    case 'mmin': pass", 1),
+        ("load('cmu_mosi')", 0),
+        ("if method == proposed: pass", 0),
+    ],
+)
+def test_the_check_of_names_sees(source, count):
+    assert len(literal_comparisons(source, card_names())) == count

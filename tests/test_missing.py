@@ -9,7 +9,8 @@ from keras import ops
 from scipy import stats
 
 from keras_m3s import MissingModality
-from keras_m3s.missing import apply, fixed_draws, sample_draws, span
+from keras_m3s.missing import apply, fixed_draws, sample_draws
+from keras_m3s.missing.patterns import span
 from keras_m3s.modalities import MODALITIES
 
 RATES = dict.fromkeys(MODALITIES, (0.4, 0.6))

@@ -153,7 +153,8 @@ class Experiment:
             **card.settings,
         }
         given = {name: value for name, value in overrides.items() if value is not None}
-        has_bert = given.get("model_arguments", {}).get("bert") is not None
+        arguments = given.get("model_arguments")
+        has_bert = isinstance(arguments, Mapping) and arguments.get("bert") is not None
         if has_bert and card.bert_inner_learning_rate is not None:
             # With Keras, for which `keras-m3s --help` need not wait.
             from keras_m3s.layers.text_states import BERT_PATHS

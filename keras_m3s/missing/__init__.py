@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_m3s.missing.layer import MissingModality as MissingModality
     from keras_m3s.missing.patterns import MMIN_CONDITIONS as MMIN_CONDITIONS
-    from keras_m3s.missing.patterns import span as span
     from keras_m3s.missing.transform import apply as apply
     from keras_m3s.missing.transform import fixed_draws as fixed_draws
     from keras_m3s.missing.transform import sample_draws as sample_draws
@@ -17,7 +16,6 @@ _WHERE = {
     "apply": "transform",
     "fixed_draws": "transform",
     "sample_draws": "transform",
-    "span": "patterns",
 }
 
 __all__ = sorted(_WHERE)

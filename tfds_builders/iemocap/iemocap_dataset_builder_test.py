@@ -36,8 +36,8 @@ def read(folder: Any, tmp_path: Any, columns: Any = SMALL) -> Any:
     """Splits of fold 1 with few columns."""
     config = IemocapConfig("small", columns=columns, utterances=sum(SIZES.values()))
     builder = Iemocap(data_dir=tmp_path / "out", config=config)
-    data._prepare(builder, str(folder))
-    return {split: data._read_split(builder, split) for split in data.SPLITS}
+    data.loading._prepare(builder, str(folder))
+    return {split: data.decoding.read_split(builder, split) for split in data.SPLITS}
 
 
 def test_features_lengths_classes_and_scale(folder: Any, tmp_path: Any) -> None:
