@@ -39,25 +39,20 @@ def fit_replicas(
 ) -> list[keras.Model]:
     """Trains a model from several seeds at once, each replica to the numbers of a run by itself.
 
-    Replica s is what this leaves, to rounding:
+    Replica s is, up to rounding, the model that `keras.utils.set_random_seed(s)`, `build(s)` and
+    its `fit` with the same arguments give. It has initial weights, draws, dropout, data order,
+    callbacks and history of its own. One that stops early keeps what it then has, while the others
+    go on. On a GPU that a single model does not fill, S replicas take little longer than one; on a
+    CPU they gain nothing.
 
-    >>> keras.utils.set_random_seed(s)
-    >>> model = build(s)
-    >>> model.fit(x, y, ...)                              # the same arguments
-
-    It has initial weights, draws, dropout, data order, callbacks and history of its own. One that
-    stops early keeps what it then has, while the others go on. On a GPU that a single model does
-    not fill, S replicas take little longer than one; on a CPU they gain nothing.
-
-    Example:
-
-    >>> def build(seed):
-    ...     holes = m3s.MissingModality((0.4, 0.6), seed=seed)
-    ...     model = m3s.M3S(your_model(), missing=holes)
-    ...     model.compile(keras.optimizers.Adam(1e-3), loss="mse")
-    ...     return model
-    >>> models = m3s.fit_replicas(build, range(10), x, y, epochs=10, validation_data=(vx, vy))
-    >>> histories = [model.history.history for model in models]
+    Examples:
+        >>> def build(seed):
+        ...     holes = m3s.MissingModality((0.4, 0.6), seed=seed)
+        ...     model = m3s.M3S(your_model(), missing=holes)
+        ...     model.compile(keras.optimizers.Adam(1e-3), loss="mse")
+        ...     return model
+        >>> models = m3s.fit_replicas(build, range(10), x, y, epochs=10, validation_data=(vx, vy))
+        >>> histories = [model.history.history for model in models]
 
     Args:
         build: Seed to a compiled model: any `keras.Model`, `WithMissing`, `MetaModel` or `M3S`. The

@@ -28,11 +28,10 @@ from keras_m3s.missing import MissingModality
 class M3S(MetaModel):
     """Meta-trains a model on inputs with missing parts.
 
-    Example:
-
-    >>> model = keras_m3s.M3S(model, missing=keras_m3s.MissingModality((0.4, 0.6), seed=0))
-    >>> model.compile(keras.optimizers.Adam(1e-4), loss="mse")
-    >>> model.fit(batches, epochs=40)
+    Examples:
+        >>> model = keras_m3s.M3S(model, missing=keras_m3s.MissingModality((0.4, 0.6), seed=0))
+        >>> model.compile(keras.optimizers.Adam(1e-4), loss="mse")
+        >>> model.fit(batches, epochs=40)
 
     Args:
         model: Any `keras.Model` that takes a dict of modalities.

@@ -27,19 +27,18 @@ class MissingModality(keras.layers.Layer):
     if the inputs hold `draws`, those decide instead, in training and in evaluation alike, so that
     fixed holes are a matter of the data. Without them evaluation leaves the inputs as they are.
 
-    Example:
+    Examples:
+        >>> layer = MissingModality(missing_rate=(0.4, 0.6), seed=0)
+        >>> holed = layer({"audio": a, "vision": v, "text": t, "audio_length": n})
 
-    >>> layer = MissingModality(missing_rate=(0.4, 0.6), seed=0)
-    >>> holed = layer({"audio": a, "vision": v, "text": t, "audio_length": n})
+        The protocols that are in use beside the paper's:
 
-    The protocols that are in use beside the paper's:
-
-    >>> MissingModality((0, 1), pattern="frames")          # P1 in training: r ~ U(0, 1)
-    >>> MissingModality(0.3, pattern="frames")             # P1 in testing, at one of its rates
-    >>> six = patterns.MMIN_CONDITIONS.values()
-    >>> MissingModality(pattern="modality", conditions=six)     # P3: MMIN's six conditions
-    >>> MissingModality((0, 0.7), pattern="modality")      # P3: at random, one modality kept
-    >>> MissingModality({"audio": 0.7, "vision": 0.4, "text": 0.1})   # P4: imbalanced rates
+        >>> MissingModality((0, 1), pattern="frames")          # P1 in training: r ~ U(0, 1)
+        >>> MissingModality(0.3, pattern="frames")             # P1 in testing, at one of its rates
+        >>> six = patterns.MMIN_CONDITIONS.values()
+        >>> MissingModality(pattern="modality", conditions=six)     # P3: MMIN's six conditions
+        >>> MissingModality((0, 0.7), pattern="modality")      # P3: at random, one modality kept
+        >>> MissingModality({"audio": 0.7, "vision": 0.4, "text": 0.1})   # P4: imbalanced rates
 
     Args:
         missing_rate: Range `(low, high)` within [0, 1] or a single number for every modality, or a

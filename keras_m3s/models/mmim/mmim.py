@@ -50,12 +50,11 @@ class MMIM(BaseModel):
     A batch must hold `audio`, `vision`, and `text` or `text_bert`; sequences end at
     `audio_length` and `vision_length`, or at the last step.
 
-    Example:
-
-    >>> model = keras_m3s.models.MMIM()
-    >>> model.compile(model.published_optimizer())
-    >>> model.fit(train, epochs=40, validation_data=valid,
-    ...           callbacks=model.training_callbacks(train))
+    Examples:
+        >>> model = keras_m3s.models.MMIM()
+        >>> model.compile(model.published_optimizer())
+        >>> model.fit(train, epochs=40, validation_data=valid,
+        ...           callbacks=model.training_callbacks(train))
 
     Args:
         hidden_size: Width of the fusion.

@@ -52,12 +52,11 @@ class MMIN(UtteranceModel):
 
     Without `load_teacher` the teacher is a random network, and the imagination loss aims at that.
 
-    Example:
-
-    >>> model = keras_m3s.models.MMIN(num_classes=4)
-    >>> model.load_teacher(teacher)                        # a trained `UttFusion`
-    >>> model.compile(model.published_optimizer())
-    >>> model.fit({"audio": a, "vision": v, "text": t, "missing_index": m}, label)
+    Examples:
+        >>> model = keras_m3s.models.MMIN(num_classes=4)
+        >>> model.load_teacher(teacher)                        # a trained `UttFusion`
+        >>> model.compile(model.published_optimizer())
+        >>> model.fit({"audio": a, "vision": v, "text": t, "missing_index": m}, label)
 
     Args:
         num_classes: Number of classes; the prediction is their logits.

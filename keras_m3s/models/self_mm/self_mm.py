@@ -127,12 +127,12 @@ class SelfMM(BaseModel):
     Until a row's third visit its unimodal labels equal the annotated one and their losses are 0;
     see `keras_m3s.models.self_mm.unimodal_labels`.
 
-    Example:
-
-    >>> model = keras_m3s.models.SelfMM(train_size=1284, **keras_m3s.models.self_mm.PRESETS["mosi"])
-    >>> model.compile(model.published_optimizer(preset="mosi"))
-    >>> x = {"audio": a, "vision": v, "text": t, "index": np.arange(1284)}
-    >>> model.fit(x, y, batch_size=32, callbacks=model.training_callbacks())
+    Examples:
+        >>> settings = keras_m3s.models.self_mm.PRESETS["mosi"]
+        >>> model = keras_m3s.models.SelfMM(train_size=1284, **settings)
+        >>> model.compile(model.published_optimizer(preset="mosi"))
+        >>> x = {"audio": a, "vision": v, "text": t, "index": np.arange(1284)}
+        >>> model.fit(x, y, batch_size=32, callbacks=model.training_callbacks())
 
     Args:
         train_size: Rows of the training data, >= 1.
