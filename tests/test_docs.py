@@ -1,5 +1,7 @@
 """The docs site: every public name has an entry, and all of it builds without a warning."""
 
+import ast
+import html.parser
 import importlib
 import os
 import pathlib
@@ -51,14 +53,88 @@ def test_every_entry_is_there():
             assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
 
 
-def test_it_builds_without_a_warning(tmp_path):
+def documented_examples():
+    """Each line `>>> ...` of the docstrings that the reference shows."""
+    for module, names in entries().items():
+        source = ROOT.joinpath(*module.split("."))
+        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        tree = ast.parse(source.read_text())
+        top = [node for node in public(tree) if names is None or node.name in names]
+        inner = [
+            method for node in top if isinstance(node, ast.ClassDef) for method in public(node)
+        ]
+        for node in (tree, *top, *inner):
+            lines = (ast.get_docstring(node) or "").splitlines()
+            yield from (line.strip() for line in lines if line.lstrip().startswith(">>>"))
+
+
+def public(tree):
+    named = [node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    return [node for node in named if not node.name.startswith("_")]
+
+
+class Shown(html.parser.HTMLParser):
+    """The text of a page's code blocks and of its block quotes; listings of source left out."""
+
+    TAGS = ("pre", "blockquote", "details")
+
+    def __init__(self, page):
+        super().__init__()
+        self.inside, self.code, self.quotes = [], "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag in self.TAGS:
+            self.inside.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self.TAGS:
+            assert self.inside.pop() == tag
+
+    def handle_data(self, data):
+        if "details" in self.inside:
+            return
+        if "blockquote" in self.inside:
+            self.quotes += data
+        elif "pre" in self.inside:
+            self.code += data
+
+
+def mkdocs(folder):
     pytest.importorskip("mkdocs")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    done = mkdocs(folder)
     assert done.returncode == 0, done.stderr
-    page = (tmp_path / "reference" / "training-with-holes" / "index.html").read_text()
+    return folder
+
+
+def test_it_builds_without_a_warning(site):
+    page = (site / "reference" / "training-with-holes" / "index.html").read_text()
     assert 'id="keras_m3s.missing.layer.MissingModality"' in page
     assert not re.search(r'(?:src|href)="https?://(?:fonts|cdn|unpkg)', page)
+
+
+def test_examples_show_as_code(site):
+    """Which they do in a section `Examples:`, indented under it; elsewhere `>>>` is a quotation."""
+    pages = [Shown(page.read_text()) for page in (site / "reference").rglob("index.html")]
+    code = "".join(page.code for page in pages)
+    examples = [*documented_examples()]
+    assert len(examples) > 10
+    quoted = [line for line in examples if line not in code]
+    assert not quoted, f"put these into `Examples:` sections, indented: {quoted}"
+    assert "".join(page.quotes for page in pages) == ""
+
+
+def test_what_shows_as_code_is_told_from_quotations():
+    page = Shown("<blockquote><p>a</p><pre>b</pre></blockquote><pre>c</pre><p>d</p>"
+                 "<details><pre>e</pre></details>")  # fmt: skip
+    assert (page.quotes, page.code) == ("ab", "c")
