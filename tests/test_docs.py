@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -138,3 +139,19 @@ def test_what_shows_as_code_is_told_from_quotations():
     page = Shown("<blockquote><p>a</p><pre>b</pre></blockquote><pre>c</pre><p>d</p>"
                  "<details><pre>e</pre></details>")  # fmt: skip
     assert (page.quotes, page.code) == ("ab", "c")
+
+
+def test_the_citation_is_of_this_version():
+    yaml = pytest.importorskip("yaml")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for field, name in (("title", "name"), ("version", "version"), ("license", "license")):
+        assert cited[field] == project[name]
+
+
+def test_the_workflow_does_what_ci_does():
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    (command,) = (step["run"] for step in steps if "run" in step)
+    assert os.access(ROOT / command, os.X_OK)
