@@ -10,7 +10,10 @@ import subprocess
 import sys
 import tomllib
 
+import numpy as np
 import pytest
+
+from tests.wings import WINGS
 
 pytestmark = pytest.mark.once
 
@@ -155,3 +158,33 @@ def test_the_workflow_does_what_ci_does():
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     (command,) = (step["run"] for step in steps if "run" in step)
     assert os.access(ROOT / command, os.X_OK)
+
+
+def test_the_readme_has_a_line_for_each_wing():
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| `((?:keras_m3s/)?[a-z_.]+)/?` \| [^|]+ \|$", text, re.MULTILINE)
+    assert sorted(rows) == sorted(set(rows)) and all((ROOT / row).exists() for row in rows)
+    parts = {pathlib.PurePath(row).stem for row in rows}
+    assert parts == {*WINGS, "benchmarks", "tests"}
+
+
+def test_the_ten_lines_run(tmp_path, monkeypatch):
+    """The same in the README and on the first page of the docs."""
+    import keras
+
+    block = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    first, second = (
+        block.search((ROOT / p).read_text())[1] for p in ("README.md", "docs/index.md")
+    )
+    assert first == second
+    assert len(first.splitlines()) == 10
+    monkeypatch.chdir(tmp_path)
+    inputs = {name: keras.Input((6, 3), name=name) for name in ("left", "right")}
+    pooled = [keras.layers.GlobalAveragePooling1D()(one) for one in inputs.values()]
+    names = {
+        "your_model": keras.Model(inputs, keras.layers.Dense(1)(sum(pooled))),
+        **{name: np.ones((8, 6, 3), "float32") for name in ("a", "b", "a_test", "b_test")},
+        **{name: np.ones((8, 1), "float32") for name in ("y", "y_test")},
+    }
+    exec(first, names)
+    assert (tmp_path / "model.keras").is_file()
