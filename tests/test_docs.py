@@ -20,8 +20,9 @@ pytestmark = pytest.mark.once
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ENTRY = re.compile(r"^::: (\S+)$(?:\n    options:\n      members: \[(.*)\])?", re.MULTILINE)
 
-PUBLIC = ("", ".data", ".data.streaming", ".features", ".inference.export", ".layers", ".losses",
-          ".metrics", ".missing", ".models", ".optimizers", ".report")  # fmt: skip
+PUBLIC = ("", ".data", ".data.streaming", ".experiments.config", ".experiments.run",
+          ".experiments.run_directory", ".features", ".inference.export", ".inference.predictions",
+          ".layers", ".losses", ".metrics", ".missing", ".models", ".optimizers", ".report")  # fmt: skip
 
 
 def entries():
@@ -34,10 +35,12 @@ def public_names():
     """Every function and class that users are shown, with the module it is written in."""
     for part in PUBLIC:
         module = importlib.import_module(f"keras_m3s{part}")
-        for name in getattr(module, "__all__", None) or vars(module):
+        written = getattr(module, "__all__", None)
+        for name in written or vars(module):
             value = getattr(module, name)
             home = getattr(value, "__module__", "") or ""
-            if callable(value) and home.startswith("keras_m3s") and not name.startswith("_"):
+            its_own = home.startswith("keras_m3s") if written else home == module.__name__
+            if callable(value) and its_own and not name.startswith("_"):
                 yield home, value.__name__, value
 
 
