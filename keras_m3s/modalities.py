@@ -20,3 +20,8 @@ MISSING_INDEX = "missing_index"
 def length_key(modality: str) -> str:
     """Name of the batch entry that counts a modality's true steps."""
     return f"{modality}_length"
+
+
+def presence_key(modality: str) -> str:
+    """Name of the entry that tells where a modality was measured and kept."""
+    return f"{modality}_present"

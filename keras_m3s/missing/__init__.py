@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_m3s.missing.layer import MissingModality as MissingModality
     from keras_m3s.missing.patterns import MMIN_CONDITIONS as MMIN_CONDITIONS
+    from keras_m3s.missing.schedule import MissingRateSchedule as MissingRateSchedule
     from keras_m3s.missing.transform import apply as apply
     from keras_m3s.missing.transform import fixed_draws as fixed_draws
     from keras_m3s.missing.transform import sample_draws as sample_draws
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "MMIN_CONDITIONS": "patterns",
     "MissingModality": "layer",
+    "MissingRateSchedule": "schedule",
     "apply": "transform",
     "fixed_draws": "transform",
     "sample_draws": "transform",

@@ -1,7 +1,7 @@
 """The layer `MissingModality`: T(X;F) of M3S, section 3.2, with draws of its own.
 
-Draws come from the layer's seed state, or with the batch; `transform.apply` cuts the holes that
-they decide.
+Draws come from the layer's seed state, or with the batch; `transform.cut` makes the holes that they
+decide, beside those that the data has by itself (NaN).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,25 +11,42 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_m3s import registry
-from keras_m3s.missing.transform import apply, sample_draws
-from keras_m3s.modalities import DRAWS, MODALITIES, TEXT_BERT, length_key
+from keras_m3s.missing import mixture, views
+from keras_m3s.missing.arguments import (
+    as_axes,
+    as_conditions,
+    as_fillings,
+    as_groups,
+    as_range,
+    check_inputs,
+    grouped_columns,
+)
+from keras_m3s.missing.filling import Filling, channel_axis
+from keras_m3s.missing.patterns import as_rates
+from keras_m3s.missing.transform import Axis, Holes, axis_of, cut, sample_draws
+from keras_m3s.modalities import DRAWS, presence_key
 from keras_m3s.registry import patterns
 
-AXES = ("time", "feature")
+LEARNED = "learned"
+
+RECORDED_ROWS = 1024
+"""Rows that `adapt` keeps at most."""
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class MissingModality(keras.layers.Layer):
-    """Zeroes random parts of each modality of a dict, anew at each call: by default one run.
+    """Cuts random holes into each modality in training, and fills those that the data has.
 
-    In training (and where `training` is not said) fresh draws come from the layer's seed state;
-    if the inputs hold `draws`, those decide instead, in training and in evaluation alike, so that
-    fixed holes are a matter of the data. Without them evaluation leaves the inputs as they are.
+    With `training=True` fresh draws come from the layer's seed state. If the inputs hold `draws`,
+    those decide instead, in training and in evaluation alike, so that fixed holes are a matter of
+    the data. Otherwise nothing is cut, as in every Keras layer.
+
+    NaN is a value that was never measured: a hole, whatever the mode. Infinity is a fault of the
+    data, which the layer lets pass; `WithMissing` refuses it in arrays.
 
     Examples:
         >>> layer = MissingModality(missing_rate=(0.4, 0.6), seed=0)
-        >>> holed = layer({"audio": a, "vision": v, "text": t, "audio_length": n})
+        >>> holed = layer({"audio": a, "vision": v, "text": t, "audio_length": n}, training=True)
 
         The protocols that are in use beside the paper's:
 
@@ -40,23 +57,47 @@ class MissingModality(keras.layers.Layer):
         >>> MissingModality((0, 0.7), pattern="modality")      # P3: at random, one modality kept
         >>> MissingModality({"audio": 0.7, "vision": 0.4, "text": 0.1})   # P4: imbalanced rates
 
+        Sensors: mostly short drop-outs, at times a whole sensor, the watch as one device, and
+        complete windows:
+
+        >>> MissingModality(
+        ...     (0, 0.8),
+        ...     pattern={"span": 0.6, "modality": 0.2, "none": 0.2},
+        ...     groups=[("watch_acc", "watch_gyro")],
+        ...     fill="learned",
+        ... )
+
     Args:
         missing_rate: Range `(low, high)` within [0, 1] or a single number for every modality, or a
             dict modality -> range or number; the dict's keys then are the modalities, and others
             stay whole.
-        axis: `"time"` or `"feature"`, see `apply`.
+        axis: Where holes lie: `"time"`, axis 1 (of a vector its only axis); `"feature"`, the last
+            axis; an int, that axis of the batch (2 for sequences with channels first); or a dict
+            modality -> one of these.
         seed: Int or `None`.
-        modalities: Names of the modalities, where `missing_rate` is one range for all.
-        pattern: What is missing at a rate: `"span"`, one run as in the paper; `"frames"`, each
-            position by itself; `"modality"`, each modality as a whole, though never all of them.
+        modalities: Names of the modalities, where `missing_rate` is one range for all; or a dict of
+            names to slices of the last axis, for inputs that are a single tensor. `None`: those of
+            the first inputs.
+        pattern: What is missing at a rate: a name (`"span"`, one run as in the paper; `"frames"`,
+            each position by itself; `"modality"`, each modality as a whole, though never all of
+            them; `"mar"`, `"mnar"`, depending on the values; `"recorded"`, see `adapt`; `"none"`);
+            a dict of names to shares, drawn for each sample; or a dict modality -> either.
         conditions: With `pattern="modality"`, sets of modalities that are missing together: one of
             them, each with the same chance, holds for a sample, and the rates do not count. An
             empty set is a complete sample.
+        groups: Tuples of modalities that share their draws, and so are missing together: sensors of
+            one device.
+        fill: What stands in a hole: a number, a dict modality -> number, or `"learned"`: a
+            trainable vector for each modality, one number a channel, that begins at 0.
+        rescale: Whether what is left of a modality is multiplied by 1 / (share left), as
+            `keras.layers.Dropout` does.
+        presence: Whether to add `{modality}_present`, of the modality's shape: 1 where a value was
+            measured and kept, 0 elsewhere.
 
     Raises:
-        ValueError: If a rate is no range within [0, 1], a modality is missing from the inputs or
-            has too few axes, batch sizes differ, the draws' shape does not fit, or conditions do
-            not go with the pattern or the modalities.
+        ValueError: If an argument is out of range, a modality is missing from the inputs, batch
+            sizes differ, the draws' shape does not fit, or conditions do not go with the pattern or
+            the modalities.
 
     Reference: M3S, section 3.2 and Algorithm 1, line 3; for the patterns
         `keras_m3s.missing.patterns`.
@@ -65,147 +106,209 @@ class MissingModality(keras.layers.Layer):
     def __init__(
         self,
         missing_rate: Any = (0.4, 0.6),
-        axis: str = "time",
+        axis: Axis | Mapping[str, Axis] = "time",
         seed: int | None = None,
-        modalities: Sequence[str] = MODALITIES,
-        pattern: str = patterns.PAPER,
+        modalities: Sequence[str] | Mapping[str, Any] | None = None,
+        pattern: mixture.Spec = patterns.PAPER,
         conditions: Iterable[Sequence[str]] | None = None,
+        groups: Iterable[Sequence[str]] | None = None,
+        fill: float | str | Mapping[str, float] = 0.0,
+        rescale: bool = False,
+        presence: bool = False,
         **kwargs: Any,
     ) -> None:
         # Neither features nor draws may be cast on the way in: float16 cannot hold a uniform well.
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
-        if axis not in AXES:
-            raise ValueError(f"`axis` must be one of {AXES}. Received: axis={axis!r}")
-        if not isinstance(missing_rate, Mapping):
-            missing_rate = dict.fromkeys(modalities, missing_rate)
-        if not missing_rate:
-            raise ValueError("`missing_rate` must name at least one modality. Received: none.")
-        self.missing_rate = {name: _rate_range(name, r) for name, r in missing_rate.items()}
-        registry.require("pattern", pattern, patterns.CARDS)
-        self.axis = axis
-        self.pattern = pattern
-        self.conditions = _conditions(conditions, pattern, tuple(self.missing_rate))
+        self.view = views.InputView(modalities)
+        names: tuple[str, ...] | None = self.view.names
+        if isinstance(missing_rate, Mapping):
+            if not missing_rate:
+                raise ValueError("`missing_rate` must name at least one modality. Received: none.")
+            names = tuple(missing_rate)
+        else:
+            as_range("all", missing_rate)
+        self._rate_of_all = None if isinstance(missing_rate, Mapping) else missing_rate
+        self.axis, self.pattern = axis, pattern
+        self._pattern_names, *_ = mixture.parse(pattern, names)
+        self.conditions = as_conditions(conditions, self._pattern_names, names)
+        self.groups = as_groups(groups)
+        self.fill = fill if fill == LEARNED else as_fillings(fill)
+        self.rescale, self.presence = rescale, presence
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
+        self._rates: dict[str, tuple[float, float]] = {}
+        self._fill_vectors: dict[str, keras.Variable] = {}
+        self._recorded: dict[str, np.ndarray] = {}
+        if names is not None:
+            self._name(names, missing_rate if isinstance(missing_rate, Mapping) else {})
+            if self.fill != LEARNED:
+                self.built = True
+        else:
+            as_axes(axis, None)
+
+    def _name(self, names: Sequence[str], rates: Mapping[str, Any]) -> None:
+        """Takes the names of the modalities, and makes the state that depends on them."""
+        names = tuple(names)
+        self._rates = {name: as_range(name, rates.get(name, self._rate_of_all)) for name in names}
+        self._axes = as_axes(self.axis, names)
+        self.conditions = as_conditions(self.conditions, self._pattern_names, names)
+        self._columns = grouped_columns(self.groups, self._rates)
+        _, shares, self._joint = mixture.parse(self.pattern, names)
+        state = {"trainable": False, "dtype": "float32", "autocast": False}
+        self._rate_state = self.add_weight(
+            shape=(len(names), 3), initializer="zeros", name="rates", **state
+        )
+        self._rate_state.assign(as_rates(self._rates))
+        self._share_state = None
+        if shares is not None:
+            self._share_state = self.add_weight(
+                shape=shares.shape, initializer="zeros", name="shares", **state
+            )
+            self._share_state.assign(shares)
+
+    def build(self, input_shape: Any) -> None:
+        shapes = self.view.split_shapes(input_shape)
+        if not self._rates:
+            self._name(views.modalities_in(shapes), {})
+        if self.fill == LEARNED:
+            for name, axis in zip(self._rates, self._axes, strict=True):
+                if name in shapes:
+                    shape = shapes[name]
+                    at = channel_axis(axis_of(axis, len(shape)), len(shape))
+                    self._fill_vectors[name] = self.add_weight(
+                        shape=(shape[at],), initializer="zeros", name=f"fill_{name}"
+                    )
         self.built = True
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities, in the order of the draws."""
-        return tuple(self.missing_rate)
+        return tuple(self._rates)
+
+    @property
+    def missing_rate(self) -> dict[str, tuple[float, float]]:
+        """Modality -> `(low, high)`. To change it compiles nothing anew.
+
+        Set it to a range or number for all modalities, or to a dict.
+        """
+        return dict(self._rates)
+
+    @missing_rate.setter
+    def missing_rate(self, missing_rate: Any) -> None:
+        if not isinstance(missing_rate, Mapping):
+            as_range("all", missing_rate)
+            if not self._rates:
+                self._rate_of_all = missing_rate
+            missing_rate = dict.fromkeys(self._rates, missing_rate)
+        unknown = set(missing_rate) - set(self._rates)
+        if unknown:
+            raise ValueError(
+                f"`missing_rate` must be of the modalities {self.modalities}. "
+                f"Received: {sorted(unknown)}."
+            )
+        changed = {name: as_range(name, rate) for name, rate in missing_rate.items()}
+        rates = {**self._rates, **changed}
+        self._columns = grouped_columns(self.groups, rates) if rates else None
+        self._rates = rates
+        if rates:
+            self._rate_state.assign(as_rates(rates))
+
+    def adapt(self, recorded: Any, rows: int = RECORDED_ROWS) -> None:
+        """Takes the holes of recorded data, for `pattern="recorded"`; call it before `fit`.
+
+        Args:
+            recorded: Inputs with NaN where nothing was measured, as the layer is called with.
+            rows: How many rows to keep at most, evenly spread over the data.
+        """
+        features = self.view.split(recorded)
+        if not self.built:
+            self.build({name: np.shape(value) for name, value in features.items()})
+        for name in self._rates:
+            if name not in features:
+                raise ValueError(
+                    f"`recorded` must hold the modalities {self.modalities}. "
+                    f"Received: {tuple(features)}."
+                )
+            values = np.asarray(features[name])
+            kept = np.unique(np.linspace(0, len(values) - 1, min(rows, len(values))).astype(int))
+            self._recorded[name] = np.isnan(values[kept])
 
     def sample_draws(self, batch_size: Any) -> Any:
         """Fresh draws `(batch_size, modalities, 2)` from the layer's seed state."""
-        return sample_draws(batch_size, len(self.missing_rate), self.seed_generator)
+        return sample_draws(batch_size, len(self._rates), self.seed_generator)
 
-    def call(self, inputs: Mapping[str, Any], training: bool | None = True) -> dict[str, Any]:
-        if not isinstance(inputs, Mapping):
-            raise ValueError(
-                f"`inputs` must be a dict with the modalities {self.modalities}. "
-                f"Received: {type(inputs).__name__}."
-            )
-        features = {name: value for name, value in inputs.items() if name != DRAWS}
-        draws = inputs.get(DRAWS)
-        if draws is None and training is False:
-            return features
-        batch_size = self._check(features)
-        if draws is None:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        features = self.view.split(inputs)
+        draws = features.pop(DRAWS, None)
+        batch_size = check_inputs(features, self._rates, self._axes)
+        if draws is None and training:
             draws = self.sample_draws(batch_size)
-        elif tuple(draws.shape[1:]) != (len(self.missing_rate), 2):
+        elif draws is not None and tuple(draws.shape[1:]) != (len(self._rates), 2):
             raise ValueError(
-                f"`draws` must have shape (batch, {len(self.missing_rate)}, 2), two uniforms for "
+                f"`draws` must have shape (batch, {len(self._rates)}, 2), two uniforms for "
                 f"each of {self.modalities}. Received: shape {tuple(draws.shape)}."
             )
-        how = (self.axis, self.pattern, self.conditions)
-        return apply(features, draws, self.missing_rate, *how)
+        return self.view.merge(inputs, cut(features, draws, self._holes()))
 
-    def _check(self, inputs: Mapping[str, Any]) -> Any:
-        """Raises what the class docstring says; returns the batch size."""
-        tokens = self.axis == "time" and "text" in self.missing_rate and TEXT_BERT in inputs
-        absent = [m for m in self.missing_rate if m not in inputs and not (m == "text" and tokens)]
-        if absent:
-            raise ValueError(
-                f"`inputs` must hold the modalities {self.modalities}. Received: "
-                f"{tuple(inputs)}. For an absent modality pass zeros."
-            )
-        present = {m: inputs[m] for m in self.missing_rate if m in inputs}
-        least = 3 if self.axis == "time" else 2
-        wanted = "(batch, steps, ...)" if self.axis == "time" else "(batch, ..., dim)"
-        for name, value in present.items():
-            if len(value.shape) < least:
-                raise ValueError(
-                    f"With axis={self.axis!r} `{name}` must have shape {wanted}. Received: shape "
-                    f"{tuple(value.shape)}. Vectors take axis='feature'."
-                )
-        if tokens:
-            present[TEXT_BERT] = inputs[TEXT_BERT]
-            if tuple(inputs[TEXT_BERT].shape[1:2]) != (3,):
-                raise ValueError(
-                    "`text_bert` must have shape (batch, 3, steps): token ids, mask, segments. "
-                    f"Received: shape {tuple(inputs[TEXT_BERT].shape)}."
-                )
-        lengths = (length_key(m) for m in self.missing_rate)
-        counted = {**present, **{key: inputs[key] for key in lengths if key in inputs}}
-        sizes = {name: value.shape[0] for name, value in counted.items()}
-        if len({size for size in sizes.values() if size is not None}) > 1:
-            raise ValueError(f"All inputs must have the same batch size. Received: {sizes}.")
-        return ops.shape(next(iter(present.values())))[0]
+    def _holes(self) -> Holes:
+        upto = None if self._share_state is None else ops.convert_to_tensor(self._share_state)
+        fillings = self._fill_vectors if self.fill == LEARNED else self.fill
+        values = {
+            name: fillings[name] if isinstance(fillings, Mapping) else fillings
+            for name in self._rates
+            if not isinstance(fillings, Mapping) or name in fillings
+        }
+        return Holes(
+            names=self.modalities,
+            rates=ops.convert_to_tensor(self._rate_state),
+            axes=self._axes,
+            mixture=mixture.Mixture(self._pattern_names, upto, self._joint),
+            columns=self._columns,
+            conditions=self.conditions,
+            filling=Filling(values, self.rescale, self.presence),
+            recorded=self._recorded,
+        )
 
-    def compute_output_shape(self, input_shape: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: shape for name, shape in input_shape.items() if name != DRAWS}
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        if not isinstance(input_shape, Mapping):
+            return input_shape
+        shapes = {name: shape for name, shape in input_shape.items() if name != DRAWS}
+        if self.presence:
+            names = self._rates or views.modalities_in(shapes)
+            shapes |= {presence_key(name): shapes[name] for name in names if name in shapes}
+        return shapes
 
     def save_own_variables(self, store: Any) -> None:
         """Keeps the seed state, which Keras leaves out: a resumed run goes on to new holes."""
-        super().save_own_variables(store)
+        for name, vector in self._fill_vectors.items():
+            store[f"fill_{name}"] = ops.convert_to_numpy(vector)
+        for name, holes in self._recorded.items():
+            store[f"recorded_{name}"] = holes
         store["seed_state"] = ops.convert_to_numpy(self.seed_generator.state)
 
     def load_own_variables(self, store: Any) -> None:
+        for name, vector in self._fill_vectors.items():
+            vector.assign(store[f"fill_{name}"])
+        for name in self._rates:
+            if f"recorded_{name}" in store.keys():  # noqa: SIM118  # an HDF5 group
+                self._recorded[name] = np.asarray(store[f"recorded_{name}"]).astype(bool)
         self.seed_generator.state.assign(store["seed_state"])
 
     def get_config(self) -> dict[str, Any]:
+        rates: Any = {name: list(rate) for name, rate in self._rates.items()}
+        axis, conditions = self.axis, self.conditions
         return {
             **super().get_config(),
-            "missing_rate": {name: list(rate) for name, rate in self.missing_rate.items()},
-            "axis": self.axis,
+            "missing_rate": rates or self._rate_of_all,
+            "axis": dict(axis) if isinstance(axis, Mapping) else axis,
             "seed": self.seed,
+            "modalities": self.view.get_config(),
             "pattern": self.pattern,
-            "conditions": None if self.conditions is None else [list(c) for c in self.conditions],
+            "conditions": None if conditions is None else [list(c) for c in conditions],
+            "groups": [list(group) for group in self.groups] or None,
+            "fill": self.fill if isinstance(self.fill, (str, float)) else dict(self.fill),
+            "rescale": self.rescale,
+            "presence": self.presence,
         }
-
-
-def _rate_range(name: str, rate: Any) -> tuple[float, float]:
-    """`rate` as `(low, high)`; a single number means both."""
-    try:
-        low, high = (float(rate), float(rate)) if np.ndim(rate) == 0 else map(float, rate)
-    except (TypeError, ValueError):
-        low, high = 1.0, 0.0
-    if not 0 <= low <= high <= 1:
-        raise ValueError(
-            "`missing_rate` must be a range (low, high) with 0 <= low <= high <= 1. "
-            f"Received: missing_rate={rate!r} for {name!r}."
-        )
-    return low, high
-
-
-def _conditions(
-    conditions: Iterable[Sequence[str]] | None, pattern: str, modalities: tuple[str, ...]
-) -> tuple[tuple[str, ...], ...] | None:
-    """`conditions` as tuples, checked."""
-    if conditions is None:
-        return None
-    if not patterns.CARDS[pattern].takes_conditions:
-        taking = [name for name, card in patterns.CARDS.items() if card.takes_conditions]
-        raise ValueError(
-            f"`conditions` must go with a pattern that takes them, one of {taking}. "
-            f"Received: pattern={pattern!r}."
-        )
-    # A single word is a sequence of letters, hardly what is meant.
-    found = tuple((c,) if isinstance(c, str) else tuple(c) for c in conditions)
-    if not found or any(not set(c) < set(modalities) for c in found):
-        raise ValueError(
-            "`conditions` must be one or more sets of missing modalities, each leaving one of "
-            f"{modalities}. Received: {found}."
-        )
-    return found

@@ -1,13 +1,16 @@
 """Patterns of missingness: which positions, frames or modalities a draw takes away.
 
-Pure functions of draws, one a pattern, which its card in `keras_m3s.registry.patterns` names. A draw
-is two uniforms in [0, 1) for each sample and modality, whatever the pattern, so that tables of fixed
-draws serve them all. With the first a rate r is drawn from the
-range (low, high); the second says what is missing at that rate:
+Pure functions of draws, one for each card in `keras_m3s.registry.patterns`. A draw is two uniforms
+in [0, 1) for each sample and modality, whatever the pattern, so that tables of fixed draws serve
+them all. With the first a rate r is drawn from the range (low, high); the second says what is
+missing at that rate:
 
     span      one run of floor(length * r) positions: the paper's T, see `span`
     frames    each position by itself with probability r: LNLN and its followers (protocol P1)
     modality  each modality as a whole with probability r, or one of given conditions: MMIN (P3)
+    recorded  the holes of a recorded row, see `MissingModality.adapt`
+    none      nothing, for mixtures
+    mar, mnar what depends on the values, see `keras_m3s.missing.value_patterns`
 
 Reference: M3S, section 3.2; Zhang et al., LNLN, NeurIPS 2024; Zhao et al., MMIN, ACL 2021, section
 4.1 (the six conditions).
@@ -19,6 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
+Tensor = Any
+Rate = tuple[float, float]
+
 MMIN_CONDITIONS: dict[str, tuple[str, ...]] = {
     "azz": ("vision", "text"),
     "zvz": ("audio", "text"),
@@ -29,40 +35,81 @@ MMIN_CONDITIONS: dict[str, tuple[str, ...]] = {
 }
 """MMIN's six conditions: its names (z for zeros) -> the modalities that are missing."""
 
-Rate = tuple[float, float]
-
 
 class Place(NamedTuple):
     """A sequence that can have holes.
 
     Attributes:
-        column: Its modality's place among the draws.
+        column: Its column among the draws.
         size: Number of positions, true and padded.
         length: Number of true steps, int tensor `(batch,)` or a scalar.
         offset: Position of the first true step.
+        name: Its modality.
+        values: Its features, with the positions on axis `axis`; `None` for tokens.
+        axis: Axis of the positions in `values`.
     """
 
     column: int
     size: Any
     length: Any
     offset: int = 0
+    name: str = ""
+    values: Tensor = None
+    axis: int = 1
 
 
-def span(length: Any, draw: Any, rate: Any) -> tuple[Any, Any]:
+class Request(NamedTuple):
+    """What a pattern makes masks of.
+
+    Attributes:
+        places: One or more.
+        draws: Float32 tensor `(batch, columns, 2)` in [0, 1).
+        rates: Float32 `(columns, 3)`, see `as_rates`.
+        names: Of the columns: modalities, or the first of each group that is lost together.
+        conditions: Sets of missing modalities to choose from.
+        recorded: Modality -> bool `(rows, ...)`: holes of recorded rows, for the pattern that draws
+            them; the shape of the rest is the modality's.
+    """
+
+    places: Sequence[Place]
+    draws: Tensor
+    rates: Tensor
+    names: tuple[str, ...]
+    conditions: Sequence[Sequence[str]] | None = None
+    recorded: Mapping[str, Tensor] | None = None
+
+
+def as_rates(missing_rate: Mapping[str, Rate]) -> np.ndarray:
+    """Ranges of missing rates as an array.
+
+    Args:
+        missing_rate: Dict modality -> `(low, high)` within [0, 1].
+
+    Returns:
+        Float32 array `(modalities, 3)`: low, high and high - low, each rounded once.
+    """
+    rows = [(low, high, high - low) for low, high in missing_rate.values()]
+    return np.array(rows, dtype="float32").reshape(-1, 3)
+
+
+def span(length: Tensor, draw: Tensor, rate: Rate) -> tuple[Tensor, Tensor]:
     """Where a hole starts and ends.
 
     Args:
         length: Number of true steps: int tensor of `draw`'s leading axes, or what
             broadcasts to it.
         draw: Float32 tensor `(..., 2)`, the uniforms of rate and start.
-        rate: `(low, high)`, the range of missing rates within [0, 1]; floats, or arrays that
-            broadcast as `length` does.
+        rate: `(low, high)`, the range of missing rates within [0, 1].
 
     Returns:
         `start` and `stop`, int32 `(...)`: positions start .. stop - 1 are missing,
         stop - start = floor(length * r), and nothing is where that is 0.
     """
     low, width = (ops.convert_to_tensor(r, "float32") for r in (rate[0], rate[1] - rate[0]))
+    return _span(length, draw, low, width)
+
+
+def _span(length: Tensor, draw: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     length = ops.cast(length, "float32")
     count = ops.floor(length * (low + width * draw[..., 0]))
     # Rounding in float32 may reach length - count + 1 itself, one past the last start there is.
@@ -70,98 +117,82 @@ def span(length: Any, draw: Any, rate: Any) -> tuple[Any, Any]:
     return ops.cast(start, "int32"), ops.cast(start + count, "int32")
 
 
-def span_masks(
-    places: Sequence[Place], draws: Any, missing_rate: Mapping[str, Rate], conditions: None = None
-) -> list[Any]:
-    """Masks of one run of missing positions in each place; see `span`.
+def span_masks(request: Request) -> list[Tensor]:
+    """One run of missing positions in each place; see `span`.
 
     One fused call: in eager PyTorch, per-op overhead dominates.
-
-    Args:
-        places: One or more.
-        draws: Float32 tensor `(batch, modalities, 2)`, in the order of `missing_rate`.
-        missing_rate: Dict modality -> `(low, high)`.
-        conditions: Not used by this pattern.
 
     Returns:
         Bool tensors `(batch, size)`, one a place.
     """
-    rates = list(missing_rate.values())
+    places, draws, rates = request.places, request.draws, request.rates
     columns = [place.column for place in places]
-    if columns != list(range(len(rates))):
-        draws = ops.take(draws, columns, axis=1)
+    if columns != list(range(len(request.names))):
+        draws, rates = ops.take(draws, columns, axis=1), ops.take(rates, columns, axis=0)
     lengths = [place.length for place in places]
     if not all(isinstance(length, int) for length in lengths):
         rows = ops.shape(draws)[:1]
         lengths = ops.stack([ops.broadcast_to(length, rows) for length in lengths], axis=1)
-    start, stop = span(lengths, draws, np.array([rates[column] for column in columns]).T)
+    start, stop = _span(lengths, draws, rates[:, 0], rates[:, 2])
     return [
         _between(place, start[:, at, None], stop[:, at, None]) for at, place in enumerate(places)
     ]
 
 
-def frames_masks(
-    places: Sequence[Place], draws: Any, missing_rate: Mapping[str, Rate], conditions: None = None
-) -> list[Any]:
-    """Masks of positions that are missing independently; arguments as for `span_masks`."""
-    rates = list(missing_rate.values())
+def frames_masks(request: Request) -> list[Tensor]:
+    """Positions that are missing independently; returns as `span_masks`."""
     masks = []
-    for place in places:
-        low, high = rates[place.column]
-        draw = draws[:, place.column]
+    for place in request.places:
+        draw, rate = request.draws[:, place.column], request.rates[place.column]
         position = _positions(place)
-        missing = frame_uniforms(draw, position) < (low + (high - low) * draw[:, :1])
-        masks.append(ops.logical_and(missing, _inside(position, place.length)))
+        missing = frame_uniforms(draw, position) < (rate[0] + rate[2] * draw[:, :1])
+        masks.append(ops.logical_and(missing, inside(position, place.length)))
     return masks
 
 
-def modality_masks(
-    places: Sequence[Place],
-    draws: Any,
-    missing_rate: Mapping[str, Rate],
-    conditions: Sequence[Sequence[str]] | None = None,
-) -> list[Any]:
-    """Masks of all true positions of the modalities that are missing as a whole.
-
-    Args:
-        places: As for `span_masks`, likewise `draws` and `missing_rate`.
-        conditions: Sets of missing modalities to choose from, see `missing_modalities`.
-    """
-    gone = missing_modalities(draws, missing_rate, conditions)
+def modality_masks(request: Request) -> list[Tensor]:
+    """All true positions of the modalities that are missing as a whole."""
+    gone = missing_modalities(request.draws, request.rates, request.names, request.conditions)
     masks = []
-    for place in places:
-        inside = _inside(_positions(place), place.length)
-        masks.append(ops.logical_and(gone[:, place.column, None], inside))
+    for place in request.places:
+        within = inside(_positions(place), place.length)
+        masks.append(ops.logical_and(gone[:, place.column, None], within))
     return masks
+
+
+def no_masks(request: Request) -> list[Tensor]:
+    """Nothing is missing: the complete rows of a mixture of patterns."""
+    return [ops.zeros((1, 1), dtype="bool") for _ in request.places]
 
 
 def missing_modalities(
-    draws: Any,
-    missing_rate: Mapping[str, Rate],
+    draws: Tensor,
+    rates: Tensor,
+    names: Sequence[str],
     conditions: Sequence[Sequence[str]] | None = None,
-) -> Any:
+) -> Tensor:
     """Which modalities are missing as a whole.
 
     Args:
-        draws: Float32 tensor `(batch, modalities, 2)`, in the order of `missing_rate`.
-        missing_rate: Dict modality -> `(low, high)`: each is missing with probability r, but one
-            is kept: where all would be missing, any of them is with the same chance. With a single
+        draws: Float32 tensor `(batch, modalities, 2)`.
+        rates: As `as_rates` gives them: each modality is missing with probability r, but one is
+            kept: where all would be missing, any of them is with the same chance. With a single
             modality nothing is kept.
+        names: Of the modalities.
         conditions: Sets of missing modalities; then one of them, each with the same chance, holds
             for a sample, and the rates do not count.
 
     Returns:
         Bool tensor `(batch, modalities)`.
     """
-    names = tuple(missing_rate)
     if conditions is not None:
         table = np.array([[name in condition for name in names] for condition in conditions])
         last = len(table) - 1
         # float32 may round the product up to the number of conditions itself.
         choice = ops.minimum(ops.cast(ops.floor(draws[:, 0, 1] * len(table)), "int32"), last)
         return ops.take(ops.convert_to_tensor(table), choice, axis=0)
-    ranges = ops.convert_to_tensor(list(missing_rate.values()), dtype="float32")
-    rate = ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * draws[:, :, 0]
+    rates = ops.convert_to_tensor(rates, "float32")
+    rate = rates[:, 0] + (rates[:, 1] - rates[:, 0]) * draws[:, :, 0]
     missing = draws[:, :, 1] < rate
     if len(names) == 1:
         return missing
@@ -170,6 +201,31 @@ def missing_modalities(
     kept = ops.arange(len(names))[None, :] == ops.argmax(share, axis=1)[:, None]
     keep = ops.logical_and(ops.all(missing, axis=1, keepdims=True), kept)
     return ops.logical_and(missing, ops.logical_not(keep))
+
+
+def recorded_masks(request: Request) -> list[Tensor]:
+    """The holes of a recorded row, the same row for all modalities of a sample.
+
+    Returns:
+        Bool tensors of the modalities' own shapes, one a place.
+
+    Raises:
+        ValueError: Nothing was recorded, or not of this modality.
+    """
+    recorded = request.recorded or {}
+    absent = [place.name for place in request.places if place.name not in recorded]
+    if absent:
+        raise ValueError(
+            "Pattern 'recorded' must have recorded holes of each modality. Received: none of "
+            f"{absent}. Call `adapt(recorded)` on the layer first."
+        )
+    masks = []
+    for place in request.places:
+        rows = recorded[place.name]
+        last = rows.shape[0] - 1
+        choice = ops.cast(ops.floor(request.draws[:, 0, 1] * rows.shape[0]), "int32")
+        masks.append(ops.cast(ops.take(rows, ops.minimum(choice, last), axis=0), "bool"))
+    return masks
 
 
 # Random numbers for frames, from a sample's draw and the frame's number alone: a hash of 32 bits,
@@ -182,7 +238,7 @@ SHIFTS = (16, 15, 16)
 BITS = 24  # of a float32 in [0, 1)
 
 
-def frame_uniforms(draw: Any, position: Any) -> Any:
+def frame_uniforms(draw: Tensor, position: Tensor) -> Tensor:
     """Independent uniforms for the frames of each sample.
 
     Args:
@@ -198,27 +254,28 @@ def frame_uniforms(draw: Any, position: Any) -> Any:
     return ops.cast(_shift(state, 32 - BITS), "float32") * 2.0**-BITS
 
 
-def _mix(state: Any) -> Any:
+def _mix(state: Tensor) -> Tensor:
     for shift, multiplier in zip(SHIFTS, (*MULTIPLIERS, 1), strict=True):
         state = ops.bitwise_xor(state, _shift(state, shift)) * multiplier
     return state
 
 
-def _shift(state: Any, bits: int) -> Any:
+def _shift(state: Tensor, bits: int) -> Tensor:
     """To the right with zeros coming in, which int32 would not do by itself."""
     return ops.bitwise_and(ops.right_shift(state, bits), (1 << (32 - bits)) - 1)
 
 
-def _positions(place: Place) -> Any:
+def _positions(place: Place) -> Tensor:
     """Int32 `(size,)`, counted from the first true step."""
     return ops.arange(place.size, dtype="int32") - place.offset
 
 
-def _between(place: Place, start: Any, stop: Any) -> Any:
+def _between(place: Place, start: Tensor, stop: Tensor) -> Tensor:
     position = _positions(place)
     return ops.logical_and(position >= start, position < stop)
 
 
-def _inside(position: Any, length: Any) -> Any:
+def inside(position: Tensor, length: Tensor) -> Tensor:
+    """Whether positions are true steps: bool `(batch, size)`, or `(1, size)` for one length."""
     length = ops.cast(length, "int32")
     return ops.logical_and(position >= 0, position < ops.reshape(length, (-1, 1)))

@@ -13,8 +13,11 @@ A draw is data: `sample_draws` and `fixed_draws` make draws, `apply` is a functi
 lengths and draws. With `axis="time"` the run lies on the true steps of a sequence, with
 `axis="feature"` on the last axis of an encoded vector. Other patterns than the paper's run, made
 from the same draws, are in `keras_m3s.missing.patterns`.
+
+NaN is a value that was never measured, and a hole like those that are drawn.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,17 +26,24 @@ import numpy as np
 from keras import ops
 
 from keras_m3s import registry
-from keras_m3s.missing.patterns import Place
-from keras_m3s.modalities import COMPLEMENT, MODALITIES, TEXT_BERT, length_key
+from keras_m3s.missing.filling import Filling, fill, fill_removed
+from keras_m3s.missing.mixture import Mixture
+from keras_m3s.missing.patterns import Place, Request, Tensor, as_rates
+from keras_m3s.modalities import COMPLEMENT, MODALITIES, TEXT_BERT, length_key, presence_key
 from keras_m3s.registry import patterns
 
 UNKNOWN_TOKEN = 100
 """[UNK] in BERT's vocabularies, English and Chinese."""
 
+TEXT = "text"
+
+AXES = ("time", "feature")
+
 Rates = Mapping[str, tuple[float, float]]
+Axis = str | int
 
 
-def sample_draws(batch_size: Any, modalities: int = len(MODALITIES), seed: Any = None) -> Any:
+def sample_draws(batch_size: Any, modalities: int = len(MODALITIES), seed: Any = None) -> Tensor:
     """Fresh draws for a batch.
 
     Args:
@@ -63,86 +73,155 @@ def fixed_draws(size: int, modalities: int = len(MODALITIES), *, seed: int) -> n
     return np.random.default_rng(seed).random((size, modalities, 2), dtype=np.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class Holes:
+    """What decides holes beside the draws: rates, axes, patterns, and what is put into them.
+
+    Attributes:
+        names: The modalities, in the order of the draws.
+        rates: Float32 array or tensor `(modalities, 3)`, see `keras_m3s.missing.patterns.as_rates`.
+        axes: Axis of each modality's holes: `"time"` (axis 1; of a vector its only one),
+            `"feature"` (the last), or a number.
+        mixture: Which pattern, with which share.
+        columns: Modality -> its column among the draws, where groups share one; `None`: its own.
+        conditions: Sets of missing modalities, for a pattern that chooses among them.
+        filling: What stands in a hole.
+        recorded: See `keras_m3s.missing.patterns.Request`.
+    """
+
+    names: tuple[str, ...]
+    rates: Tensor
+    axes: tuple[Axis, ...]
+    mixture: Mixture = dataclasses.field(default_factory=Mixture)
+    columns: Mapping[str, int] | None = None
+    conditions: Sequence[Sequence[str]] | None = None
+    filling: Filling = dataclasses.field(default_factory=Filling)
+    recorded: Mapping[str, Tensor] | None = None
+
+
 def apply(
     inputs: Mapping[str, Any],
-    draws: Any,
+    draws: Tensor,
     missing_rate: Rates,
-    axis: str = "time",
+    axis: Axis = "time",
     pattern: str = patterns.PAPER,
     conditions: Sequence[Sequence[str]] | None = None,
-) -> Any:
-    """Cuts the holes that the draws decide; a pure function.
+) -> dict[str, Any]:
+    """Cuts the holes that the draws decide, and zeroes what was never measured; a pure function.
 
     Args:
         inputs: Dict of features and lengths, see `keras_m3s.modalities`. Entries that are no
             feature of a modality pass through. A nested dict `complement` of features is kept
             only where the holes are: X(1-m) beside X m.
-        draws: Float tensor `(batch, modalities, 2)`, in the order of `missing_rate`.
+        draws: Float tensor `(batch, modalities, 2)`, in the order of `missing_rate`; `None` for no
+            other holes than NaN.
         missing_rate: Dict modality -> `(low, high)`.
         axis: `"time"`: holes on axis 1, on the true steps if `{modality}_length` is given.
             `text_bert` `(batch, 3, steps)` loses tokens to [UNK] (id 100), [CLS] and [SEP] stay.
-            `"feature"`: holes on the last axis.
+            `"feature"`: holes on the last axis. An int: on that axis of the batch.
         pattern: Name of a pattern, see `keras_m3s.missing.patterns`.
         conditions: The sets of missing modalities to choose from, for a pattern that takes such.
 
     Returns:
         A new dict with the same keys, shapes and dtypes; each tensor is new where it changed.
 
+    Raises:
+        ValueError: There is no such pattern.
+
     Reference: M3S, section 3.2.
+    """
+    names = tuple(missing_rate)
+    mixture = Mixture((pattern,))
+    registry.require("pattern", pattern, patterns.CARDS)
+    rates = as_rates(missing_rate)
+    axes: tuple[Axis, ...] = (axis,) * len(names)
+    return cut(inputs, draws, Holes(names, rates, axes, mixture, conditions=conditions))
+
+
+def cut(inputs: Mapping[str, Any], draws: Tensor | None, holes: Holes) -> dict[str, Any]:
+    """As `apply`, with all that a layer decides.
+
+    Args:
+        inputs: As for `apply`.
+        draws: As for `apply`, in the order of `holes.names`.
+        holes: Where holes are, and what stands in them.
     """
     outputs = dict(inputs)
     complement = dict(inputs.get(COMPLEMENT) or {})
-    places = {}
-    for column, modality in enumerate(missing_rate):
+    places: dict[tuple[str, str], Place] = {}
+    for number, (modality, axis) in enumerate(zip(holes.names, holes.axes, strict=True)):
+        column = number if holes.columns is None else holes.columns[modality]
         if modality in inputs:
             places[modality, "kept"] = _place(column, inputs, modality, axis)
         if modality in complement:
             places[modality, "removed"] = _place(column, {**inputs, **complement}, modality, axis)
-        if modality == "text" and TEXT_BERT in inputs and axis == "time":
+        if modality == TEXT and TEXT_BERT in inputs and axis == "time":
             places[TEXT_BERT, "kept"] = _place_of_tokens(column, inputs[TEXT_BERT])
-    draws = ops.cast(draws, "float32")
     if not places:
         return outputs
-    registry.require("pattern", pattern, patterns.CARDS)
-    make_masks = registry.load(patterns.CARDS[pattern].masks)
-    masks = make_masks(list(places.values()), draws, missing_rate, conditions)
-    for (name, part), missing in zip(places, masks, strict=True):
+    masks = _masks(list(places.values()), draws, holes)
+    for ((name, part), place), missing in zip(places.items(), masks, strict=True):
         if name == TEXT_BERT:
-            outputs[name] = _hide_tokens(inputs[name], missing)
-        elif part == "kept":
-            outputs[name] = _zero_where(missing, inputs[name], axis)
+            if missing is not None:
+                outputs[name] = _hide_tokens(inputs[name], missing)
+        elif part == "removed":
+            complement[name] = fill_removed(place, missing)
         else:
-            complement[name] = _zero_where(ops.logical_not(missing), complement[name], axis)
+            outputs[name], present = fill(place, missing, holes.filling)
+            if present is not None:
+                outputs[presence_key(name)] = present
     if complement:
         outputs[COMPLEMENT] = complement
     return outputs
 
 
-def _place(column: int, features: Mapping[str, Any], modality: str, axis: str) -> Place:
+def _masks(places: Sequence[Place], draws: Tensor | None, holes: Holes) -> Sequence[Tensor | None]:
+    """What is drawn to be missing at each place; `None` everywhere without draws."""
+    if draws is None:
+        return [None] * len(places)
+    names, rates = holes.names, ops.convert_to_tensor(holes.rates, "float32")
+    draws = ops.cast(draws, "float32")
+    if holes.columns is not None:
+        firsts = list(dict.fromkeys(holes.columns.values()))  # of each group, its first
+        names = tuple(names[i] for i in firsts)
+        draws, rates = ops.take(draws, firsts, axis=1), ops.take(rates, firsts, axis=0)
+        places = [place._replace(column=firsts.index(place.column)) for place in places]
+    request = Request(places, draws, rates, names, holes.conditions, holes.recorded)
+    return holes.mixture.masks(request)
+
+
+def _place(column: int, features: Mapping[str, Any], modality: str, axis: Axis) -> Place:
     """Where a modality's features have holes."""
     values = features[modality]
-    at = 1 if axis == "time" else len(values.shape) - 1
+    at = axis_of(axis, len(values.shape))
     size = values.shape[at] or ops.shape(values)[at]
-    length = features.get(length_key(modality)) if axis == "time" else None
+    # Lengths count steps, which the last axis of a sequence is not.
+    steps = axis != "feature"
+    length = features.get(length_key(modality)) if steps else None
     length = size if length is None else ops.clip(ops.cast(length, "int32"), 0, size)
-    return Place(column, size, length)
+    return Place(column, size, length, 0, modality, values, at)
 
 
-def _place_of_tokens(column: int, text_bert: Any) -> Place:
+def axis_of(axis: Axis, rank: int) -> int:
+    """The number of an axis in a batch of some rank.
+
+    Args:
+        axis: `"time"`, `"feature"` or a number.
+        rank: Axes of the batch, 2 or more; a vector of rank 2 has its holes on axis 1 in any case.
+    """
+    if isinstance(axis, int):
+        return axis % rank
+    return 1 if axis == "time" else rank - 1
+
+
+def _place_of_tokens(column: int, text_bert: Tensor) -> Place:
     """Position 0 is [CLS], the last true one is [SEP]."""
     words = ops.maximum(ops.sum(ops.cast(text_bert[:, 1], "int32"), axis=1) - 2, 0)
-    return Place(column, text_bert.shape[2] or ops.shape(text_bert)[2], words, offset=1)
+    size = text_bert.shape[2] or ops.shape(text_bert)[2]
+    return Place(column, size, words, offset=1, name=TEXT_BERT)
 
 
-def _zero_where(missing: Any, features: Any, axis: str) -> Any:
-    rank = len(features.shape)
-    at = 1 if axis == "time" else rank - 1
-    # Beside the axis of the holes, one value for all.
-    missing = missing[tuple(slice(None) if i in (0, at) else None for i in range(rank))]
-    return ops.where(missing, ops.zeros((), dtype=features.dtype), features)
-
-
-def _hide_tokens(text_bert: Any, missing: Any) -> Any:
+def _hide_tokens(text_bert: Tensor, missing: Tensor) -> Tensor:
     """Replaces missing token ids by [UNK]."""
     ids, present, segments = text_bert[:, 0], text_bert[:, 1], text_bert[:, 2]
     unknown = ops.cast(UNKNOWN_TOKEN, ids.dtype)

@@ -4,8 +4,8 @@
     registry.load(models.CARDS["misa"].model)         the class `keras_m3s.models.MISA`
 
 A card names the code that it is of by its import path, `module:name`, so that the command and the
-report need neither Keras nor a framework. To add one, put a card into the file's table and write what
-it names; no other file compares a name with a literal.
+report need neither Keras nor a framework. To add one, put a card into the file's table and write
+what it names; no other file compares a name with a literal.
 """
 
 import importlib

@@ -60,8 +60,8 @@ CARDS: dict[str, MethodCard] = {
         role="comparison",
         style={"color": "#E69F00", "linestyle": "-.", "marker": "^"},
     ),
-    # SPL-TRN with K + 1 passes over the data in an epoch: in each epoch as many gradients of as many
-    # rows as M3S. All that counts epochs stays as it is in M3S: how often validation chooses,
+    # SPL-TRN with K + 1 passes over the data in an epoch: in each epoch as many gradients of as
+    # many rows as M3S. All that counts epochs stays as it is in M3S: how often validation chooses,
     # patience, schedules of the learning rate, MMIM's stage 0.
     "spl-trn-equal": MethodCard(
         title="ORIG + SPL-TRN (equal budget)",

@@ -9,7 +9,7 @@ class PatternCard:
 
     Attributes:
         title: As reports print it.
-        masks: Import path of its function `(places, draws, missing_rate, conditions) -> masks`.
+        masks: Import path of its function, a `keras_m3s.missing.patterns.Request` to masks.
         takes_conditions: Whether it can draw from given sets of missing modalities.
         trained_range: Range of missing rates that its protocol trains on; `None` where the study of
             protocols leaves it out.
@@ -43,5 +43,21 @@ CARDS: dict[str, PatternCard] = {
         takes_conditions=True,
         trained_range=(0.0, 0.7),
         tested_rates=tuple(i / 10 for i in range(8)),
+    ),
+    "mar": PatternCard(
+        title="missing at random",
+        masks="keras_m3s.missing.value_patterns:mar_masks",
+    ),
+    "mnar": PatternCard(
+        title="missing not at random",
+        masks="keras_m3s.missing.value_patterns:mnar_masks",
+    ),
+    "recorded": PatternCard(
+        title="holes as recorded",
+        masks="keras_m3s.missing.patterns:recorded_masks",
+    ),
+    "none": PatternCard(
+        title="nothing missing",
+        masks="keras_m3s.missing.patterns:no_masks",
     ),
 }

@@ -1,0 +1,169 @@
+"""Checks of what `MissingModality` is given."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_m3s.missing.transform import AXES, TEXT, Axis
+from keras_m3s.modalities import TEXT_BERT, length_key
+from keras_m3s.registry import patterns
+
+Range = tuple[float, float]
+
+
+def as_range(name: str, rate: Any) -> Range:
+    """`rate` as `(low, high)`; a single number means both."""
+    try:
+        low, high = (float(rate), float(rate)) if np.ndim(rate) == 0 else map(float, rate)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not 0 <= low <= high <= 1:
+        raise ValueError(
+            "`missing_rate` must be a range (low, high) with 0 <= low <= high <= 1. "
+            f"Received: missing_rate={rate!r} for {name!r}."
+        )
+    return low, high
+
+
+def as_axes(axis: Axis | Mapping[str, Axis], names: Sequence[str] | None) -> tuple[Axis, ...]:
+    """The axis of each modality."""
+    if isinstance(axis, Mapping):
+        if names is not None and not set(axis) <= set(names):
+            raise ValueError(
+                f"`axis` must be of the modalities {tuple(names)}. Received: axis={dict(axis)}."
+            )
+        each = [axis.get(name, "time") for name in names or tuple(axis)]
+    else:
+        each = [axis] * len(names or ("",))
+    for one in each:
+        number = isinstance(one, int) and not isinstance(one, bool) and one != 0
+        if one not in AXES and not number:
+            raise ValueError(
+                f"`axis` must be one of {AXES}, or the number of an axis other than 0. "
+                f"Received: axis={one!r}"
+            )
+    return tuple(each)
+
+
+def as_conditions(
+    conditions: Iterable[Sequence[str]] | None,
+    names: Sequence[str],
+    modalities: Sequence[str] | None,
+) -> tuple[tuple[str, ...], ...] | None:
+    """`conditions` as tuples, checked against patterns and modalities."""
+    if conditions is None:
+        return None
+    if not any(patterns.CARDS[name].takes_conditions for name in names):
+        taking = [name for name, card in patterns.CARDS.items() if card.takes_conditions]
+        raise ValueError(
+            f"`conditions` must go with a pattern that takes them, one of {taking}. "
+            f"Received: pattern={', '.join(names)!r}."
+        )
+    # A single word is a sequence of letters, hardly what is meant.
+    found = tuple((c,) if isinstance(c, str) else tuple(c) for c in conditions)
+    known = modalities is not None
+    if not found or (known and any(not set(c) < set(modalities or ()) for c in found)):
+        raise ValueError(
+            "`conditions` must be one or more sets of missing modalities, each leaving one of "
+            f"{tuple(modalities) if modalities else 'those of the inputs'}. Received: {found}."
+        )
+    return found
+
+
+def as_fillings(fill: Any) -> float | dict[str, float]:
+    """`fill` as a number, or a dict of numbers."""
+    if isinstance(fill, Mapping):
+        return {name: _filling(value) for name, value in fill.items()}
+    return _filling(fill)
+
+
+def _filling(value: Any) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not np.isfinite(value):
+        raise ValueError(
+            "`fill` must be a finite number, a dict from modalities to such, or 'learned'. "
+            f"Received: fill={value!r}."
+        )
+    return float(value)
+
+
+def as_groups(groups: Iterable[Sequence[str]] | None) -> tuple[tuple[str, ...], ...]:
+    """`groups` as tuples of two or more names, none of them in two groups."""
+    found = tuple(tuple(group) for group in groups or ())
+    named = [name for group in found for name in group]
+    if any(isinstance(group, str) for group in groups or ()) or len(named) != len(set(named)):
+        raise ValueError(
+            "`groups` must be tuples of modalities, each modality in one of them at most. "
+            f"Received: groups={groups!r}."
+        )
+    return found
+
+
+def grouped_columns(
+    groups: Sequence[Sequence[str]], rates: Mapping[str, Range]
+) -> dict[str, int] | None:
+    """Modality -> column of the draws that decides for it; `None` where each has its own.
+
+    Raises:
+        ValueError: A group names an unknown modality, or its rates differ.
+    """
+    if not groups:
+        return None
+    order = list(rates)
+    columns = {name: number for number, name in enumerate(order)}
+    for group in groups:
+        unknown = set(group) - set(order)
+        if unknown or len({rates[name] for name in group}) != 1:
+            raise ValueError(
+                f"A group must be of the modalities {tuple(order)}, all with the same missing "
+                f"rate. Received: {tuple(group)}."
+            )
+        first = min(order.index(name) for name in group)
+        columns |= dict.fromkeys(group, first)
+    return columns
+
+
+def check_inputs(
+    inputs: Mapping[str, Any], rates: Mapping[str, Range], axes: Sequence[Axis]
+) -> Any:
+    """The batch size.
+
+    Args:
+        inputs: Dict of features and lengths.
+        rates: The modalities.
+        axes: The axis of each.
+
+    Raises:
+        ValueError: A modality is absent, has too few axes, or batch sizes differ.
+    """
+    each = dict(zip(rates, axes, strict=True))
+    tokens = TEXT_BERT in inputs and each.get(TEXT) == "time"
+    absent = [m for m in each if m not in inputs and not (m == TEXT and tokens)]
+    if absent:
+        raise ValueError(
+            f"`inputs` must hold the modalities {tuple(each)}. Received: {tuple(inputs)}. For an "
+            "absent modality pass zeros, or NaN."
+        )
+    present = {m: inputs[m] for m in each if m in inputs}
+    for name, value in present.items():
+        rank, axis = len(value.shape), each[name]
+        if rank < 2 or (isinstance(axis, int) and not -rank < axis < rank):
+            raise ValueError(
+                f"With axis={axis!r} `{name}` must have shape (batch, ..., dim) with that axis. "
+                f"Received: shape {tuple(value.shape)}."
+            )
+    if tokens:
+        present[TEXT_BERT] = inputs[TEXT_BERT]
+        if tuple(inputs[TEXT_BERT].shape[1:2]) != (3,):
+            raise ValueError(
+                "`text_bert` must have shape (batch, 3, steps): token ids, mask, segments. "
+                f"Received: shape {tuple(inputs[TEXT_BERT].shape)}."
+            )
+    lengths = (length_key(m) for m in each)
+    counted = {**present, **{key: inputs[key] for key in lengths if key in inputs}}
+    sizes = {name: value.shape[0] for name, value in counted.items()}
+    if len({size for size in sizes.values() if size is not None}) > 1:
+        raise ValueError(f"All inputs must have the same batch size. Received: {sizes}.")
+    return ops.shape(next(iter(present.values())))[0]

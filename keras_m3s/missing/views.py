@@ -1,0 +1,144 @@
+"""The modalities in whatever a model takes: a dict, a list, or the channels of one tensor."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras import ops
+
+from keras_m3s.modalities import COMPLEMENT, DRAWS, INDEX, MISSING_INDEX, MODALITIES, TEXT_BERT
+
+NO_MODALITIES = (DRAWS, COMPLEMENT, INDEX, MISSING_INDEX)
+SUFFIXES = ("_length", "_present")
+
+Structure = Any
+"""Dict, list or tuple of tensors, or a single tensor."""
+
+
+class InputView:
+    """Inputs as a dict of modalities, and changed modalities as inputs again.
+
+    Args:
+        modalities: Names of the entries, in their order, where inputs are a list or tuple; a dict
+            of names to slices of the last axis, where they are a single tensor; `None` for dicts.
+    """
+
+    def __init__(self, modalities: Sequence[str] | Mapping[str, Any] | None = None) -> None:
+        self.slices: dict[str, slice] | None = None
+        self.names: tuple[str, ...] | None = None
+        if isinstance(modalities, Mapping):
+            self.slices = {name: _as_slice(name, part) for name, part in modalities.items()}
+            self.names = tuple(self.slices)
+        elif modalities is not None:
+            self.names = tuple(modalities)
+
+    def split(self, inputs: Structure) -> dict[str, Any]:
+        """The inputs as a new dict of modalities, and whatever else a dict holds.
+
+        Raises:
+            ValueError: The structure does not fit.
+        """
+        if isinstance(inputs, Mapping):
+            return dict(inputs)
+        if isinstance(inputs, (list, tuple)):
+            if self.names is None or self.slices is not None or len(inputs) != len(self.names):
+                raise ValueError(
+                    f"A list of inputs must have as many entries as `modalities` names. Received: "
+                    f"{len(inputs)} inputs, modalities={self.names}."
+                )
+            return dict(zip(self.names, inputs, strict=True))
+        if self.slices is None:
+            raise ValueError(
+                "`inputs` must be a dict with the modalities"
+                f"{f' {self.names}' if self.names else ''}, a list of them, or one tensor whose "
+                "channels `modalities={'acc': slice(0, 3), ...}` names. "
+                f"Received: {type(inputs).__name__}."
+            )
+        return {name: inputs[..., part] for name, part in self.slices.items()}
+
+    def merge(self, inputs: Structure, features: Mapping[str, Any]) -> Structure:
+        """Inputs of the same structure with other modalities.
+
+        Args:
+            inputs: As `split` got them.
+            features: As `split` returned them, changed.
+        """
+        if isinstance(inputs, Mapping):
+            return dict(features)
+        if isinstance(inputs, (list, tuple)):
+            return type(inputs)(features[name] for name in self.names or ())
+        return self._joined(inputs, features)
+
+    def _joined(self, inputs: Any, features: Mapping[str, Any]) -> Any:
+        """One tensor again; channels of no modality as they were."""
+        size = inputs.shape[-1]
+        ranges = sorted(
+            (*part.indices(size)[:2], name) for name, part in (self.slices or {}).items()
+        )
+        parts, at = [], 0
+        for start, stop, name in ranges:
+            if start > at:
+                parts.append(inputs[..., at:start])
+            parts.append(features[name])
+            at = stop
+        if at < size:
+            parts.append(inputs[..., at:])
+        return ops.concatenate(parts, axis=-1)
+
+    def split_shapes(self, shapes: Structure) -> dict[str, tuple[int | None, ...]]:
+        """As `split`, for shapes."""
+        if isinstance(shapes, Mapping):
+            return {name: tuple(shape) for name, shape in shapes.items() if _is_shape(shape)}
+        if self.slices is not None and _is_shape(shapes):
+            return {
+                name: (*shapes[:-1], len(range(*part.indices(shapes[-1]))))
+                for name, part in self.slices.items()
+            }
+        return dict(zip(self.names or (), map(tuple, shapes), strict=True))
+
+    def get_config(self) -> Any:
+        if self.slices is not None:
+            return {name: [part.start, part.stop] for name, part in self.slices.items()}
+        return None if self.names is None else list(self.names)
+
+
+def modalities_in(shapes: Mapping[str, Sequence[int | None]]) -> tuple[str, ...]:
+    """Names of the modalities among the entries of a dict: sequences and vectors.
+
+    Those of the sentiment sets come first, in their usual order, then the others by name: the order
+    of a dict is not kept where a step is compiled.
+
+    Args:
+        shapes: Entry -> shape, the batch included.
+
+    Raises:
+        ValueError: There is none.
+    """
+    names = [
+        name
+        for name, shape in shapes.items()
+        if len(shape) >= 2 and name not in NO_MODALITIES and not name.endswith(SUFFIXES)
+    ]
+    if TEXT_BERT in names:  # tokens are the modality text in another form
+        names[names.index(TEXT_BERT)] = "text"
+    if not names:
+        raise ValueError(
+            "`inputs` must hold at least one modality of shape (batch, ..., dim). "
+            f"Received: {dict(shapes)}."
+        )
+    order = {name: number for number, name in enumerate(MODALITIES)}
+    return tuple(sorted(set(names), key=lambda name: (order.get(name, len(order)), name)))
+
+
+def _as_slice(name: str, part: Any) -> slice:
+    if isinstance(part, Sequence) and len(part) == 2:
+        part = slice(*part)
+    if not isinstance(part, slice) or part.step not in (None, 1):
+        raise ValueError(
+            "`modalities` must give each name a slice of the last axis, such as slice(0, 3). "
+            f"Received: {part!r} for {name!r}."
+        )
+    return part
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, (tuple, list)) and all(s is None or isinstance(s, int) for s in shape)
