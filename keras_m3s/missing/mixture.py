@@ -48,7 +48,7 @@ class Mixture:
         column = 0 if self.joint else place.column
         position = ops.full((1,), CHOICE, dtype="int32")
         uniform = frame_uniforms(request.draws[:, column], position)
-        upto = self.upto[column]
+        upto = ops.convert_to_tensor(self.upto)[column]
         whole = [place.values is not None and len(m.shape) > 2 for m in masks]
         result = None
         for number, mask in enumerate(masks):
@@ -86,18 +86,25 @@ def parse(
             "`pattern` must be a name, a dict from patterns to shares, or a dict from modalities "
             f"to either. Received: pattern={spec!r}."
         )
-    if all(isinstance(share, (int, float)) for share in spec.values()):
-        names = tuple(spec)
-        return names, _summed([_shares(spec, names)] * len(modalities or ("",))), True
-    each = {m: {one: 1.0} if isinstance(one, str) else one for m, one in spec.items()}
+    shares = {name: float(v) for name, v in spec.items() if isinstance(v, (int, float))}
+    if len(shares) == len(spec):
+        names = tuple(shares)
+        return names, _summed([_shares(shares, names)] * len(modalities or ("",))), True
+    each: dict[str, Mapping[str, float]] = {}
+    for modality, one in spec.items():
+        if not isinstance(one, (str, Mapping)):
+            raise ValueError(
+                "`pattern` must give each modality a name or a dict of shares. "
+                f"Received: {one!r} for {modality!r}."
+            )
+        each[modality] = {one: 1.0} if isinstance(one, str) else one
     if modalities is not None and set(each) != set(modalities):
         raise ValueError(
             f"`pattern` must have an entry for each of {tuple(modalities)}. "
             f"Received: {tuple(each)}."
         )
-    names = tuple(dict.fromkeys(name for shares in each.values() for name in shares))
-    order = modalities or tuple(each)
-    return names, _summed([_shares(each[m], names) for m in order]), False
+    names = tuple(dict.fromkeys(name for mapping in each.values() for name in mapping))
+    return names, _summed([_shares(each[m], names) for m in modalities or tuple(each)]), False
 
 
 def _shares(spec: Mapping[str, float], names: Sequence[str]) -> list[float]:
