@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_m3s import data as data
+    from keras_m3s import evaluation as evaluation
     from keras_m3s import experiments as experiments
     from keras_m3s import features as features
     from keras_m3s import inference as inference
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
     from keras_m3s import registry as registry
     from keras_m3s import report as report
     from keras_m3s import study as study
+    from keras_m3s.evaluation.callback import RobustnessCallback as RobustnessCallback
+    from keras_m3s.evaluation.compare import compare as compare
+    from keras_m3s.evaluation.robustness import robustness as robustness
     from keras_m3s.experiments.replicas import fit_replicas as fit_replicas
     from keras_m3s.meta.m3s import M3S as M3S
     from keras_m3s.meta.meta_model import MetaModel as MetaModel
     from keras_m3s.meta.with_missing import WithMissing as WithMissing
     from keras_m3s.missing.layer import MissingModality as MissingModality
+    from keras_m3s.missing.schedule import MissingRateSchedule as MissingRateSchedule
 
 __version__ = "0.1.0"
 
@@ -35,11 +40,16 @@ _CLASSES = {
     "M3S": "keras_m3s.meta.m3s",
     "MetaModel": "keras_m3s.meta.meta_model",
     "MissingModality": "keras_m3s.missing.layer",
+    "MissingRateSchedule": "keras_m3s.missing.schedule",
+    "RobustnessCallback": "keras_m3s.evaluation.callback",
     "WithMissing": "keras_m3s.meta.with_missing",
+    "compare": "keras_m3s.evaluation.compare",
     "fit_replicas": "keras_m3s.experiments.replicas",
+    "robustness": "keras_m3s.evaluation.robustness",
 }
 _MODULES = (
     "data",
+    "evaluation",
     "experiments",
     "features",
     "inference",

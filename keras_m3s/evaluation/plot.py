@@ -1,0 +1,91 @@
+"""Pictures of robustness tables and comparisons."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from keras_m3s.evaluation.table import RobustnessTable
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#6A5ACD", "#777777")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+
+
+def draw_table(table: "RobustnessTable", metric: str) -> Any:
+    """A figure of one model: a curve for each pattern, and bars for absent modalities.
+
+    Args:
+        table: What to draw.
+        metric: Name of a metric.
+    """
+    return draw_tables({"": [table]}, metric)
+
+
+def draw_tables(tables: Mapping[str, Sequence["RobustnessTable"]], metric: str) -> Any:
+    """A figure of several models: a panel for each pattern, and one of absent modalities.
+
+    Args:
+        tables: Name of a model -> the tables of its seeds.
+        metric: Name of a metric.
+    """
+    from matplotlib.figure import Figure
+
+    first = next(iter(tables.values()))[0]
+    single = len(tables) == 1
+    absent = [row["absent"] for row in first.rows() if row["absent"]]
+    panels = (1 if single else len(first.patterns)) + bool(absent)
+    widths = [1.0] * (panels - bool(absent)) + ([1.0 + 0.05 * len(absent)] if absent else [])
+    figure = Figure(figsize=(4.6 * sum(widths), 3.8), layout="constrained")
+    grid = figure.subplots(1, panels, width_ratios=widths, squeeze=False)[0]
+    for number, (name, members) in enumerate(tables.items()):
+        for at, pattern in enumerate(first.patterns):
+            axes = grid[0] if single else grid[at]
+            style = at if single else number
+            _curve(axes, members, metric, pattern, pattern if single else name, style)
+            if not single:
+                axes.set_title(pattern)
+    for axes in grid[: panels - bool(absent)]:
+        axes.set_xlabel("missing rate")
+        axes.set_ylabel(metric)
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.25)
+    if absent:
+        _bars(grid[-1], tables, metric, absent)
+    return figure
+
+
+def _curve(
+    axes: Any, tables: Sequence["RobustnessTable"], metric: str, pattern: str, label: str, at: int
+) -> None:
+    """Means over seeds; the band is the spread over seeds, or over draws of a single one."""
+    curves = [table.curve(metric, pattern) for table in tables]
+    rates = [rate for rate, _, _ in curves[0]]
+    means = np.array([[mean for _, mean, _ in curve] for curve in curves])
+    if len(curves) > 1:
+        spread = means.std(axis=0, ddof=1)
+    else:
+        spread = np.nan_to_num([sd for _, _, sd in curves[0]])
+    mean, color = means.mean(axis=0), COLORS[at % len(COLORS)]
+    axes.plot(rates, mean, color=color, marker=MARKERS[at % len(MARKERS)], label=label)
+    axes.fill_between(rates, mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0)
+
+
+def _bars(
+    axes: Any,
+    each: Mapping[str, Sequence["RobustnessTable"]],
+    metric: str,
+    absent: Sequence[tuple[str, ...]],
+) -> None:
+    height = 0.8 / len(each)
+    for number, (name, tables) in enumerate(each.items()):
+        rows = [{row["absent"]: row[metric] for row in table.rows()} for table in tables]
+        values = [np.mean([row[key] for row in rows]) for key in absent]
+        places = np.arange(len(absent)) + height * (number - (len(each) - 1) / 2)
+        axes.barh(places, values, height, color=COLORS[number % len(COLORS)], label=name or None)
+        complete = float(np.mean([table.complete[metric] for table in tables]))
+        axes.axvline(complete, color=COLORS[number % len(COLORS)], linestyle=":", linewidth=1)
+    axes.set_yticks(range(len(absent)), [" + ".join(key) for key in absent], fontsize="small")
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{metric} without (dotted: nothing missing)")
+    axes.grid(axis="x", alpha=0.25)
