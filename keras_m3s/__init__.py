@@ -7,6 +7,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keras_m3s.utils import lazy_registration  # noqa: F401  # for `load_model`
+
 if TYPE_CHECKING:
     from keras_m3s import data as data
     from keras_m3s import evaluation as evaluation
