@@ -156,17 +156,19 @@ class MissingModality(keras.layers.Layer):
         self.conditions = as_conditions(self.conditions, self._pattern_names, names)
         self._columns = grouped_columns(self.groups, self._rates)
         _, shares, self._joint = mixture.parse(self.pattern, names)
-        state = {"trainable": False, "dtype": "float32", "autocast": False}
-        self._rate_state = self.add_weight(
-            shape=(len(names), 3), initializer="zeros", name="rates", **state
+        self._rate_state = self._state("rates", as_rates(self._rates))
+        self._share_state = None if shares is None else self._state("shares", shares)
+
+    def _state(self, name: str, values: np.ndarray) -> keras.Variable:
+        """A variable that is not trained; it may be made in the scope of a compiled step."""
+        return self.add_weight(
+            shape=values.shape,
+            initializer=lambda shape, dtype=None: ops.convert_to_tensor(values, dtype),
+            trainable=False,
+            dtype="float32",
+            autocast=False,
+            name=name,
         )
-        self._rate_state.assign(as_rates(self._rates))
-        self._share_state = None
-        if shares is not None:
-            self._share_state = self.add_weight(
-                shape=shares.shape, initializer="zeros", name="shares", **state
-            )
-            self._share_state.assign(shares)
 
     def build(self, input_shape: Any) -> None:
         shapes = self.view.split_shapes(input_shape)
