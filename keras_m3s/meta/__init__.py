@@ -1,1 +1,1 @@
-"""Algorithm 1 over any Keras model: `WithMissing`, `MetaModel`, `M3S`."""
+"""Meta-training of any Keras model: `WithMissing`, `MetaModel`, `M3S`."""

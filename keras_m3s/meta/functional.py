@@ -1,85 +1,136 @@
-"""The loss of one batch as a pure function of the model's state."""
+"""The loss of a batch as a pure function of a model's parameters and state.
 
-from typing import Any, NamedTuple
+    output = compute_loss(model, theta, state, batch)      no variable is read or written
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import keras
 
+Tensor: TypeAlias = Any
+"""A tensor of Keras' backend, or what the backend converts to one."""
+
+Values: TypeAlias = list[Tensor]
+"""Values of a list of variables, in its order."""
+
+Batch: TypeAlias = tuple[Any, Any, Any]
+"""`(x, y, sample_weight)`, each a structure of tensors or `None`."""
+
 
 class State(NamedTuple):
-    """Values of all that a pass may change beside the parameters."""
+    """Non-parameter state a forward pass may update.
 
-    non_trainable: list[Any]
-    metrics: list[Any]
+    Attributes:
+        non_trainable: Values of `non_trainable_variables`.
+        metrics: Values of `metrics_variables`.
+    """
+
+    non_trainable: Values
+    metrics: Values
 
 
-class Pass(NamedTuple):
-    """What a pass leaves: loss, the model's outputs, and the state after it."""
+class LossOutput(NamedTuple):
+    """Result of a forward pass and its loss.
 
-    loss: Any
+    Attributes:
+        loss: Scalar, without the optimizer's loss scale.
+        outputs: The model's outputs.
+        state: The state afterwards.
+    """
+
+    loss: Tensor
     outputs: Any
     state: State
 
 
-class Objective:
-    """Mixin for a `keras.Model` (hence `self: Any`): forward pass and loss, values to values."""
+LossFunction: TypeAlias = Callable[[Values, State, Batch], LossOutput]
+"""`(theta, state, batch) -> LossOutput`, a pure function."""
 
-    def scope(self: Any, trainable: list[Any], state: State) -> keras.StatelessScope:
-        """A scope in which the model's variables have these values."""
-        variables = [
-            *self.trainable_variables,
-            *self.non_trainable_variables,
-            *self.metrics_variables,
-        ]
-        values = [*trainable, *state.non_trainable, *state.metrics]
-        return keras.StatelessScope(
-            state_mapping=list(zip(variables, values, strict=True)), collect_losses=True
-        )
-
-    def state_after(self: Any, scope: keras.StatelessScope, before: State) -> State:
-        """The state that the scope's updates lead to."""
-        return State(
-            _current(scope, self.non_trainable_variables, before.non_trainable),
-            _current(scope, self.metrics_variables, before.metrics),
-        )
-
-    def objective(
-        self: Any, trainable: list[Any], state: State, data: Any, training: bool = True
-    ) -> Pass:
-        """Forward pass and loss of a batch.
-
-        Forward pass and loss share one scope, so that `add_loss` and regularisers count.
-
-        Args:
-            trainable: Values of `trainable_variables`.
-            state: Values of `non_trainable_variables` and `metrics_variables`.
-            data: `(x, y, sample_weight)`.
-            training: As in `keras.Model.call`.
-
-        Returns:
-            `Pass` with the unscaled scalar loss.
-        """
-        x, y, sample_weight = data
-        with self.scope(trainable, state) as scope:
-            outputs = self(x, training=training)
-            loss = self.compute_loss(x, y, outputs, sample_weight, training=training)
-        return Pass(loss, outputs, self.state_after(scope, state))
+BatchGradient: TypeAlias = Callable[
+    [Values, State, Batch, Tensor | None], tuple[Values, LossOutput, Batch]
+]
+"""`(theta, state, batch, loss_scale)` to the gradients of the scaled loss, the `LossOutput` whose
+loss and state count, and the rows that its outputs are for."""
 
 
-def _current(scope: Any, variables: list[Any], before: list[Any]) -> list[Any]:
+class Model(Protocol):
+    """The part of `keras.Model` used here; Keras is untyped, so mypy checks against this."""
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]: ...
+    @property
+    def non_trainable_variables(self) -> list[keras.Variable]: ...
+    @property
+    def metrics_variables(self) -> list[keras.Variable]: ...
+    @property
+    def optimizer(self) -> keras.optimizers.Optimizer: ...
+
+    def __call__(self, inputs: Any, training: bool | None = None) -> Any: ...
+
+    def compute_loss(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool = True
+    ) -> Tensor: ...
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Tensor]: ...
+
+
+def compute_loss(
+    model: Model, trainable: Values, state: State, batch: Batch, training: bool = True
+) -> LossOutput:
+    """Forward pass and loss of a batch, as a pure function.
+
+    Both run in one stateless scope, so that `add_loss` and regularisers count.
+
+    Args:
+        model: Any built and compiled `keras.Model`.
+        trainable: Values of `trainable_variables`.
+        state: Values of all other variables.
+        batch: `(x, y, sample_weight)`.
+        training: As in `keras.Model.call`.
+
+    Returns:
+        Loss, outputs and the state afterwards.
+    """
+    x, y, sample_weight = batch
+    with stateless_scope(model, trainable, state) as scope:
+        outputs = model(x, training=training)
+        loss = model.compute_loss(x, y, outputs, sample_weight, training=training)
+    return LossOutput(loss, outputs, updated_state(model, state, scope))
+
+
+def stateless_scope(model: Model, trainable: Values, state: State) -> keras.StatelessScope:
+    """A scope in which the model's variables have the given values."""
+    variables = [
+        *model.trainable_variables,
+        *model.non_trainable_variables,
+        *model.metrics_variables,
+    ]
+    values = [*trainable, *state.non_trainable, *state.metrics]
+    return keras.StatelessScope(
+        state_mapping=list(zip(variables, values, strict=True)), collect_losses=True
+    )
+
+
+def updated_state(model: Model, before: State, scope: keras.StatelessScope) -> State:
+    """`before` with the updates that were made in `scope`."""
+    return State(
+        _updated(scope, model.non_trainable_variables, before.non_trainable),
+        _updated(scope, model.metrics_variables, before.metrics),
+    )
+
+
+def _updated(
+    scope: keras.StatelessScope, variables: list[keras.Variable], before: Values
+) -> Values:
     values = (scope.get_current_value(v) for v in variables)
     return [old if new is None else new for old, new in zip(before, values, strict=True)]
 
 
-def loss_scale(optimizer: Any) -> Any:
-    """What the optimizer multiplies a loss by, or `None` where it leaves it as it is."""
-    scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    if not scales and getattr(optimizer, "loss_scale_factor", None) is None:
-        return None
-    return optimizer.scale_loss(keras.ops.ones((), "float32"))
-
-
-def commit(model: Any, before: State, after: State) -> None:
-    """Writes what changed into the model's variables."""
+def assign_state(model: Model, before: State, after: State) -> None:
+    """Assigns the values that changed to the model's variables."""
     variables = [*model.non_trainable_variables, *model.metrics_variables]
     values = zip(variables, [*before.non_trainable, *before.metrics],
                  [*after.non_trainable, *after.metrics], strict=True)  # fmt: skip
@@ -88,6 +139,14 @@ def commit(model: Any, before: State, after: State) -> None:
             variable.assign(new)
 
 
-def rows(x: Any) -> Any:
-    """Number of samples in a batch."""
+def loss_scale(optimizer: keras.optimizers.Optimizer) -> Tensor | None:
+    """The factor that the optimizer puts on a loss, or `None` if it has none."""
+    scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if not scales and getattr(optimizer, "loss_scale_factor", None) is None:
+        return None
+    return optimizer.scale_loss(keras.ops.ones((), "float32"))
+
+
+def batch_size(x: Any) -> Any:
+    """Number of rows of a batch's inputs, an int or a scalar tensor."""
     return keras.ops.shape(next(i for i in keras.tree.flatten(x) if i is not None))[0]

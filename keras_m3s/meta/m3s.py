@@ -1,16 +1,16 @@
-"""M3S: missing modality-based meta sampling, the paper's Algorithm 1 whole.
+"""M3S: missing modality-based meta sampling, Algorithm 1 of the paper.
 
     Input: data (X, Y); inner iterations K; rates alpha, beta; model f(.; theta); loss l
     while not converged:
         sample batches X1 and X2 from X                                  double batches of `data`
         X1~ = T(X1; F), X2~ = T(X2; F)                                   MissingModality
         theta_0 <- theta
-        for n = 0 .. K-1:                                                MetaModel
+        for n = 0 .. K-1:                                                maml.adapt
             theta_{n+1} <- theta_n - alpha grad_{theta_n} l(f(X1~; theta_n), Y1)
         theta* <- theta_K
-        theta <- theta - beta grad_{theta*} l(f(X2~; theta*), Y2)        the compiled optimizer
+        theta <- theta - beta grad_{theta*} l(f(X2~; theta*), Y2)        maml.gradient, optimizer
 
-So M3S is `MetaModel` with T: X1~ and X2~ are drawn once a step, and X1~ serves all K inner steps.
+M3S is `MetaModel` with T: X1~ and X2~ are drawn once per step; all K inner steps use the same X1~.
 
 Reference: "M3S: meta sampling for missing modalities", sections 3.2 and 3.3.
 """

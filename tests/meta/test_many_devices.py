@@ -20,6 +20,7 @@ import sys
 import keras, numpy as np
 import keras_m3s as m3s
 from keras_m3s.layers.recurrent import LSTM
+from keras_m3s.meta.with_missing import add_draws
 
 rng = np.random.default_rng(0)
 x = {m: rng.normal(size=(48, 6, 3)).astype("float32") for m in ("audio", "vision", "text")}
@@ -77,7 +78,7 @@ assert_alike(one, results(meta, batches))
 @tf.function
 def step():
     few = {m: tf.constant(v[:4]) for m, v in x.items()}
-    return strategy.run(lambda: meta.draw(few)["draws"])
+    return strategy.run(lambda: add_draws(few, meta.missing)["draws"])
 drawn = strategy.experimental_local_results(step())
 assert all(a.shape == (4, 3, 2) for a in drawn)
 assert len(np.unique(np.concatenate(drawn))) == 2 * 4 * 3 * 2, "replicas drew the same holes"

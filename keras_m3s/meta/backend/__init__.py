@@ -1,13 +1,17 @@
-"""What a meta step needs of a backend, chosen here and nowhere else.
+"""What a meta step needs of a backend. The backend is chosen here and nowhere else.
 
-Each backend's file gives `gradient`, `repeat`, `every_second`, `sum_over_replicas`,
-`rows_of_this_replica`, and `MetaStep`, the training step of `MetaModel` as that backend's `fit`
-calls it.
+Each backend's file defines:
+
+    gradient               gradients of a function of a list of tensors
+    repeat                 a step applied K times, with memory flat in K
+    all_reduce_sum         sum of gradients over the replicas of a distribution strategy
+    rows_of_this_replica   random rows of which each replica has its own
+    every_other            every second row of an array
+    train_step             `keras.Model.train_step` that follows a given gradient
+    TrainerOverrides       methods of Keras' trainer that must be overridden on this backend
 """
 
 import keras
-
-from keras_m3s.meta.functional import Pass, State
 
 if keras.backend.backend() == "jax":
     from keras_m3s.meta.backend import jax as _backend
@@ -21,22 +25,20 @@ else:
         f"{keras.backend.backend()!r}. Set the environment variable KERAS_BACKEND to one of them."
     )
 
-MetaStep = _backend.MetaStep
-Objective = _backend.Objective
-every_second = _backend.every_second
+TrainerOverrides = _backend.TrainerOverrides
+all_reduce_sum = _backend.all_reduce_sum
+every_other = _backend.every_other
 gradient = _backend.gradient
 repeat = _backend.repeat
 rows_of_this_replica = _backend.rows_of_this_replica
-sum_over_replicas = _backend.sum_over_replicas
+train_step = _backend.train_step
 
 __all__ = [
-    "MetaStep",
-    "Objective",
-    "Pass",
-    "State",
-    "every_second",
+    "TrainerOverrides",
+    "all_reduce_sum",
+    "every_other",
     "gradient",
     "repeat",
     "rows_of_this_replica",
-    "sum_over_replicas",
+    "train_step",
 ]

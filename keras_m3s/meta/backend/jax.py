@@ -1,97 +1,120 @@
-"""The meta step on JAX: state goes in and comes out, `fit` compiles the whole of it."""
+"""The meta step on JAX: a pure function of the state, which `fit` compiles as a whole."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import keras
 
 from keras_m3s.meta import functional
-from keras_m3s.meta.functional import State
+from keras_m3s.meta.functional import BatchGradient, Model, State, Tensor, Values
+from keras_m3s.utils import keras_private
+
+Aux = TypeVar("Aux")
 
 
-def gradient(fn: Callable[[Any], Any], values: list[Any], again: bool = False) -> tuple[Any, Any]:
-    """Gradients of `fn(values) -> (scalar, aux)` and `aux`; always differentiable `again`."""
-    del again
+def gradient(
+    fn: Callable[[Values], tuple[Tensor, Aux]], values: Values, differentiable: bool = False
+) -> tuple[Values, Aux]:
+    """Gradients of `fn`, which returns a scalar and `aux`.
+
+    Args:
+        fn: Pure function.
+        values: What to differentiate with respect to.
+        differentiable: Whether the gradients are differentiated in turn; on JAX they always can be.
+
+    Returns:
+        A gradient for each of `values`, and `aux`.
+    """
+    del differentiable
     gradients, aux = jax.grad(fn, has_aux=True)(values)
     return gradients, aux
 
 
 def repeat(
-    step: Callable[..., Any], start: tuple[Any, Any], times: int, again: bool = False
-) -> tuple[Any, Any]:
-    """`times` applications of `step`, compiled once.
+    step: Callable[[Values, State], tuple[Values, State]],
+    start: tuple[Values, State],
+    times: int,
+    differentiable: bool = False,
+) -> tuple[Values, State]:
+    """Applies `step` `times` times, in a loop that is compiled once.
 
-    Differentiated (second order), it keeps what goes from one step to the next and computes what is
-    within a step again: otherwise memory would grow with the passes, not with the parameters.
+    Under differentiation (second order) only the values between steps are stored, and each step is
+    recomputed: otherwise memory would grow with the activations of all K passes.
     """
-    del again
+    del differentiable
     if times < 2:
         return step(*start) if times else start
     step = jax.checkpoint(step)
     return jax.lax.fori_loop(0, times, lambda _, carry: step(*carry), start)
 
 
-def sum_over_replicas(gradients: list[Any]) -> list[Any]:
-    """The program already is the global one: nothing to sum."""
+def all_reduce_sum(gradients: Values) -> Values:
+    """Returns `gradients`: a program on several devices already computes the global sum."""
     return gradients
 
 
-def every_second(rows: Any, first: Any) -> Any:
-    """Rows `first`, `first` + 2, ..."""
-    return rows[first::2]
-
-
-def rows_of_this_replica(sample: Callable[[Any], Any], batch_size: Any) -> Any:
+def rows_of_this_replica(sample: Callable[[Any], Tensor], batch_size: Any) -> Tensor:
+    """`sample(batch_size)`: on JAX there are no replicas within a step."""
     return sample(batch_size)
 
 
-class Objective(functional.Objective):
-    """Keras' own steps on JAX, with forward pass and loss in one scope."""
+def every_other(array: Tensor, first: Any) -> Tensor:
+    """Rows `first`, `first` + 2, ..."""
+    return array[first::2]
+
+
+def train_step(
+    model: Model, gradient: BatchGradient, state: Any, data: Any
+) -> tuple[dict[str, Tensor], Any]:
+    """`train_step` of a `keras.Model`, which follows `gradient` instead of the plain gradient."""
+    trainable, non_trainable, optimizer_variables, metrics = state
+    gradients, output, rows = gradient(
+        trainable,
+        State(non_trainable, metrics),
+        keras.utils.unpack_x_y_sample_weight(data),
+        _loss_scale(model.optimizer, optimizer_variables),
+    )
+    trainable, optimizer_variables = model.optimizer.stateless_apply(
+        optimizer_variables, gradients, trainable
+    )
+    logs, metrics = keras_private.update_metrics_variables(
+        model, output.state.metrics, output.loss, rows, output.outputs
+    )
+    return logs, (trainable, output.state.non_trainable, optimizer_variables, metrics)
+
+
+class TrainerOverrides:
+    """Mixin for a `keras.Model`."""
 
     def compute_loss_and_updates(
-        self: Any,
-        trainable_variables: list[Any],
-        non_trainable_variables: list[Any],
-        metrics_variables: list[Any],
+        self: Model,
+        trainable_variables: Values,
+        non_trainable_variables: Values,
+        metrics_variables: Values,
         x: Any,
         y: Any,
         sample_weight: Any,
         training: bool = False,
         optimizer_variables: Any = None,
-    ) -> Any:
-        state = State(non_trainable_variables, metrics_variables)
-        done = self.objective(trainable_variables, state, (x, y, sample_weight), training)
-        loss = done.loss
+    ) -> tuple[Tensor, tuple[Tensor, Any, Values, Values]]:
+        # Keras runs forward pass and loss in two scopes and keeps the losses that were added in
+        # between on `self`, where a wrapped model's `compute_loss` does not find them.
+        output = functional.compute_loss(
+            self,
+            trainable_variables,
+            State(non_trainable_variables, metrics_variables),
+            (x, y, sample_weight),
+            training,
+        )
+        loss = output.loss
         if training:
-            scale = loss_scale(self.optimizer, optimizer_variables)
+            scale = _loss_scale(self.optimizer, optimizer_variables)
             loss = loss if scale is None else loss * scale
-        return loss, (done.loss, done.outputs, done.state.non_trainable, done.state.metrics)
+        return loss, (output.loss, output.outputs, *output.state)
 
 
-def loss_scale(optimizer: Any, variables: list[Any]) -> Any:
-    """What the optimizer multiplies a loss by, or `None` where it leaves it as it is."""
+def _loss_scale(optimizer: keras.optimizers.Optimizer, variables: Values) -> Tensor | None:
+    """`functional.loss_scale` for given values of the optimizer's variables."""
     with keras.StatelessScope(state_mapping=list(zip(optimizer.variables, variables, strict=True))):
         return functional.loss_scale(optimizer)
-
-
-class MetaStep:
-    """`train_step` of `MetaModel`, stateless."""
-
-    def train_step(self: Any, state: Any, data: Any) -> Any:
-        trainable, non_trainable, optimizer_variables, metrics = state
-        scale = loss_scale(self.optimizer, optimizer_variables)
-        gradients, done, query = self.meta_gradient(
-            trainable,
-            State(non_trainable, metrics),
-            keras.utils.unpack_x_y_sample_weight(data),
-            scale,
-        )
-        trainable, optimizer_variables = self.optimizer.stateless_apply(
-            optimizer_variables, gradients, trainable
-        )
-        x, y, sample_weight = query
-        logs, metrics = self._update_metrics_variables(
-            done.state.metrics, done.loss, x, y, done.outputs, sample_weight
-        )
-        return logs, (trainable, done.state.non_trainable, optimizer_variables, metrics)

@@ -1,0 +1,87 @@
+"""Private names of Keras that keras_m3s uses, each with the reason; read in Keras 3.15.
+
+What cannot be gathered here, since it overrides a method or must not import this file:
+
+    meta/backend/jax.py          overrides `compute_loss_and_updates` (public, undocumented)
+    meta/backend/tensorflow.py   overrides `_maybe_symbolic_build`; reads `_distribute_strategy`
+    layers/recurrent/base.py     `in_symbolic_scope`
+    optimizers.py                overrides `_backend_apply_gradients`, `_backend_update_step`,
+                                 `_clip_gradients`, `_apply_weight_decay`
+    experiments/replicas.py      `_get_jax_state`, `_jax_state`, `_jax_state_synced`,
+                                 `_symbolic_build`, `_assert_compile_called`
+    inference/predictions.py     `_flatten_layers`
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def share_compiled(model: Any, wrapped: Any) -> None:
+    """Gives a wrapper its wrapped model's loss, metrics and tracker of the mean loss.
+
+    `compile` creates all three, and `fit` reads them from the model it trains.
+    """
+    model._loss_tracker = wrapped._loss_tracker
+    model._compile_loss = wrapped._compile_loss
+    model._compile_metrics = wrapped._compile_metrics
+
+
+def compute_loss(
+    model: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool
+) -> Any:
+    """`model.compute_loss`, with `training` only if the model's method takes it."""
+    return model._compute_loss(x, y, y_pred, sample_weight, training=training)
+
+
+def update_loss_tracker(model: Any, loss: Any, batch_size: Any) -> None:
+    """Adds a batch to the mean loss that `fit` logs; a custom `train_step` has no public way to."""
+    model._loss_tracker.update_state(loss, sample_weight=batch_size)
+
+
+def update_metrics_variables(
+    model: Any, values: list[Any], loss: Any, batch: tuple[Any, Any, Any], outputs: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """On JAX: logs, and the metrics' values after a batch; as above, as a pure function."""
+    x, y, sample_weight = batch
+    return model._update_metrics_variables(values, loss, x, y, outputs, sample_weight)
+
+
+def symbolic_build(model: Any, data_batch: Any) -> None:
+    """Creates all variables that a first step would create, without computing anything."""
+    model._symbolic_build(data_batch=data_batch)
+
+
+def jax_epoch_iterator(*arguments: Any, **settings: Any) -> Any:
+    """The iterator of `fit` on JAX, for steps that `fit` does not run."""
+    from keras.src.backend.jax.trainer import JAXEpochIterator
+
+    return JAXEpochIterator(*arguments, **settings)
+
+
+def pythonify_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Logs as Python numbers, as `fit` hands them to callbacks."""
+    from keras.src.utils import python_utils
+
+    return python_utils.pythonify_logs(logs)
+
+
+@contextlib.contextmanager
+def tensorflow_unavailable() -> Iterator[None]:
+    """In this scope Keras believes that TensorFlow is not installed, unless it has been imported.
+
+    `set_random_seed` and saving import it on any backend, which takes five seconds.
+    """
+    from keras.src.utils import module_utils
+
+    module = module_utils.tensorflow
+    # `available` itself would import it; `None` is a question not asked yet.
+    unused = "tensorflow" not in sys.modules and vars(module).get("_available", True) is None
+    if unused:
+        module._available = False
+    try:
+        yield
+    finally:
+        if unused:
+            module._available = None
