@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from keras_m3s.meta.m3s import M3S as M3S
     from keras_m3s.meta.meta_model import MetaModel as MetaModel
     from keras_m3s.meta.with_missing import WithMissing as WithMissing
+    from keras_m3s.meta.with_missing import strip as strip
     from keras_m3s.missing.layer import MissingModality as MissingModality
     from keras_m3s.missing.schedule import MissingRateSchedule as MissingRateSchedule
 
@@ -48,6 +49,7 @@ _CLASSES = {
     "compare": "keras_m3s.evaluation.compare",
     "fit_replicas": "keras_m3s.experiments.replicas",
     "robustness": "keras_m3s.evaluation.robustness",
+    "strip": "keras_m3s.meta.with_missing",
 }
 _MODULES = (
     "data",

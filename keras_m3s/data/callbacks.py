@@ -69,6 +69,7 @@ class StopNotFinite(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         # The mean so far in the epoch: once not finite, it stays so.
         self._check("loss", (logs or {})["loss"], batch)
+        self._check("adapted_loss", (logs or {}).get("adapted_loss", 0.0), batch)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         # The last update may ruin the model after its loss was taken: validation shows it.

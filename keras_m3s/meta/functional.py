@@ -1,9 +1,9 @@
 """The loss of a batch as a pure function of a model's parameters and state.
 
-    output = compute_loss(model, theta, state, batch)      no variable is read or written
+output = compute_loss(model, theta, state, batch)      no variable is read or written
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import keras
@@ -37,11 +37,13 @@ class LossOutput(NamedTuple):
         loss: Scalar, without the optimizer's loss scale.
         outputs: The model's outputs.
         state: The state afterwards.
+        logs: More values for the log of a training step.
     """
 
     loss: Tensor
     outputs: Any
     state: State
+    logs: Mapping[str, Tensor] = {}
 
 
 LossFunction: TypeAlias = Callable[[Values, State, Batch], LossOutput]

@@ -10,7 +10,10 @@ from keras import ops
 
 from keras_m3s.missing.layer import MissingModality
 from keras_m3s.missing.views import NO_MODALITIES, SUFFIXES, InputView
-from keras_m3s.modalities import DRAWS, TEXT_BERT, length_key, presence_key
+from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT, presence_key
+
+TRANSFORMED = "transformed"
+"""Key of the inputs that T was applied to already, in a batch for several passes."""
 
 WHOLE = "whole_input"
 """Entry that keeps a single tensor whose channels are modalities, for those of no modality."""
@@ -75,7 +78,7 @@ class ModelInputs:
         features = {k: v for k, v in self.view.split(inputs).items() if v is not None}
         if isinstance(inputs, Mapping):
             for key, value in features.items():
-                if isinstance(value, (Mapping, list)):
+                if isinstance(value, (Mapping, list)) and key not in (TRANSFORMED, COMPLEMENT):
                     raise ValueError(
                         f"Inputs must be a dict of tensors. Received: {type(value).__name__} for "
                         f"{key!r}. Flatten the structure, one entry a modality."
@@ -107,9 +110,9 @@ class ModelInputs:
         shape = self.shapes.get(name)
         if shape is None:
             raise ValueError(
-                f"The shape of an absent modality must be known. Received: {tuple(features)} without "
-                f"{name!r}, of a model that was never called with it. Call it on complete inputs "
-                "first, or pass NaN."
+                f"The shape of an absent modality must be known. Received: {tuple(features)} "
+                f"without {name!r}, of a model that was never called with it. Call it on complete "
+                "inputs first, or pass NaN."
             )
         like = next((v for v in features.values() if len(v.shape) == len(shape)), None)
         sizes = [
@@ -137,7 +140,8 @@ class ModelInputs:
         absent = [key for key in self.keys if key not in features]
         if absent:
             raise ValueError(
-                f"`inputs` must hold what the model takes, {self.keys}. Received: {tuple(features)}."
+                f"`inputs` must hold what the model takes, {self.keys}. "
+                f"Received: {tuple(features)}."
             )
         if self.kind is dict:
             return {key: features[key] for key in self.keys}
@@ -156,7 +160,7 @@ class ModelInputs:
 
 def is_modality(name: str) -> bool:
     """Whether an entry's name is that of features, not of what tells about them."""
-    return name not in (*NO_MODALITIES, WHOLE) and not name.endswith(SUFFIXES)
+    return name not in (*NO_MODALITIES, WHOLE, TRANSFORMED) and not name.endswith(SUFFIXES)
 
 
 def functional_inputs(model: keras.Model) -> Structure | None:
@@ -187,7 +191,7 @@ def without_none(x: Structure) -> Structure:
 
 
 def check_finite(x: Structure) -> None:
-    """Raises `ValueError` if a NumPy array of inputs holds infinity, which is a fault of the data."""
+    """Raises `ValueError` if an array of inputs holds infinity, which is a fault of the data."""
     named = x.items() if isinstance(x, Mapping) else [("inputs", x)]
     for name, value in named:
         for array in keras.tree.flatten(value):
@@ -207,10 +211,3 @@ def zero_nan(features: Mapping[str, Any]) -> dict[str, Any]:
         if floating and is_modality(name) and len(value.shape) >= 2:
             outputs[name] = ops.where(ops.isnan(value), ops.zeros((), value.dtype), value)
     return outputs
-
-
-def spec(name: str, shape: Shape) -> keras.KerasTensor:
-    """A symbolic input for `export`."""
-    whole = (length_key(""), TEXT_BERT, "index")
-    dtype = "int32" if name.endswith(whole) else keras.backend.floatx()
-    return keras.KerasTensor((None, *shape[1:]), dtype, name=name)

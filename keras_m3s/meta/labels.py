@@ -33,8 +33,9 @@ def without_nan(y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any]:
     if type(y_pred) is not type(y) or len(y_pred) != len(y):
         return y, sample_weight
     labels, weights = {}, {}
+    one_for_all = not isinstance(sample_weight, (dict, list, tuple))
     for key in keys:
-        weight = sample_weight[key] if isinstance(sample_weight, (dict, list, tuple)) else sample_weight  # fmt: skip
+        weight = sample_weight if one_for_all else sample_weight[key]
         labels[key], weights[key] = _masked(y[key], y_pred[key], weight)
     if isinstance(y, dict):
         return labels, weights

@@ -19,12 +19,15 @@ ICML 2017, algorithm 2 and, for the first order, section 5.2; M3S, Algorithm 1, 
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from keras import ops
 
 from keras_m3s.meta import backend
 from keras_m3s.meta.functional import Batch, LossFunction, LossOutput, State, Tensor, Values
+
+Carry: TypeAlias = tuple[Values, State, Tensor, Tensor]
+"""Of the inner loop: theta, the state, the loss at the first theta, the number of steps done."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +63,7 @@ class MetaGradient(Protocol):
         support: Batch,
         query: Batch,
         inner: InnerLoop,
-    ) -> tuple[Values, LossOutput]: ...
+    ) -> tuple[Values, LossOutput, Tensor]: ...
 
 
 def gradient(
@@ -70,7 +73,7 @@ def gradient(
     support: Batch,
     query: Batch,
     inner: InnerLoop,
-) -> tuple[Values, LossOutput]:
+) -> tuple[Values, LossOutput, Tensor]:
     """Gradient of the query loss after K steps on the support batch.
 
     Non-trainable state runs through all K + 1 passes, except `inner.query_only`; metrics are
@@ -85,24 +88,28 @@ def gradient(
         inner: Settings of the inner loop.
 
     Returns:
-        Gradients of the query loss times `inner.loss_scale`, one for each of `theta`, and what the
-        query pass returned.
+        Gradients of the query loss times `inner.loss_scale`, one for each of `theta`, what the
+        query pass returned, and the loss at theta: of the support batch, or with K = 0 of the
+        query batch.
     """
+    first = ops.zeros((), "float32")
     if inner.first_order:
-        theta, state = adapt(loss, theta, state, support, inner)
+        theta, state, first = adapt(loss, theta, state, support, inner)
 
-    def query_loss(values: Values) -> tuple[Tensor, LossOutput]:
-        adapted, after = values, state
+    def query_loss(values: Values) -> tuple[Tensor, tuple[LossOutput, Tensor]]:
+        adapted, after, at_theta = values, state, first
         if not inner.first_order:
-            adapted, after = adapt(loss, values, state, support, inner)
-        return _scaled(loss(adapted, after, query), inner.loss_scale)
+            adapted, after, at_theta = adapt(loss, values, state, support, inner)
+        scaled, output = _scaled(loss(adapted, after, query), inner.loss_scale)
+        return scaled, (output, at_theta if inner.steps else output.loss)
 
-    return backend.gradient(query_loss, theta)
+    gradients, (output, at_theta) = backend.gradient(query_loss, theta)
+    return gradients, output, at_theta
 
 
 def adapt(
     loss: LossFunction, theta: Values, state: State, support: Batch, inner: InnerLoop
-) -> tuple[Values, State]:
+) -> tuple[Values, State, Tensor]:
     """The inner loop: K steps of gradient descent on the support batch.
 
     Args:
@@ -113,13 +120,13 @@ def adapt(
         inner: Settings. With `first_order=False` theta_K is differentiable with respect to theta.
 
     Returns:
-        theta_K, and the state that the query pass starts from.
+        theta_K, the state that the query pass starts from, and the loss at theta; 0 with K = 0.
     """
     differentiable = not inner.first_order
     # Referenced here alone, so that its memory is free again when the query pass runs.
     transformed = inner.transform(support)
 
-    def step(theta: Values, state: State) -> tuple[Values, State]:
+    def step(theta: Values, state: State, first: Tensor, count: Tensor) -> Carry:
         def support_loss(values: Values) -> tuple[Tensor, LossOutput]:
             return _scaled(loss(values, state, transformed), inner.loss_scale)
 
@@ -128,13 +135,17 @@ def adapt(
         if inner.loss_scale is not None:
             gradients = _unscale(gradients, inner.loss_scale)
         theta = [t - a * g for t, a, g in zip(theta, inner.rates, gradients, strict=True)]
-        return theta, State(output.state.non_trainable, state.metrics)
+        first = ops.where(count == 0, ops.cast(output.loss, "float32"), first)
+        return theta, State(output.state.non_trainable, state.metrics), first, count + 1
 
-    adapted, after = backend.repeat(step, (theta, state), inner.steps, differentiable)
+    nothing = ops.zeros((), "float32"), ops.zeros((), "int32")
+    start = (theta, state, *nothing)
+    adapted, after, first, _ = backend.repeat(step, start, inner.steps, differentiable)
+    first = ops.stop_gradient(first)
     if inner.query_only is None:
-        return adapted, after
+        return adapted, after, first
     values = zip(inner.query_only, state.non_trainable, after.non_trainable, strict=True)
-    return adapted, State([old if kept else new for kept, old, new in values], after.metrics)
+    return adapted, State([old if kept else new for kept, old, new in values], after.metrics), first
 
 
 def _scaled(output: LossOutput, scale: Tensor | None) -> tuple[Tensor, LossOutput]:

@@ -11,6 +11,7 @@ Reference: M3S, Algorithm 1.
 
 import functools
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -21,6 +22,9 @@ from keras_m3s.meta import backend, functional, maml
 from keras_m3s.meta.functional import Batch, LossOutput, State, Tensor, Values
 from keras_m3s.meta.with_missing import WithMissing, add_draws
 
+APART = 2.0
+"""How many times the loss at theta_K that at theta may be before `fit` warns."""
+
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class MetaModel(WithMissing):
@@ -29,6 +33,8 @@ class MetaModel(WithMissing):
     In a batch, rows 0::2 are support and rows 1::2 query; a batch of one row is both. Non-trainable
     state (batch statistics, seeds) is updated by all K + 1 passes, except what the model lists as
     `memories`, which only the query pass updates. Metrics are those of the query rows at theta_K.
+    The log has two losses: `loss` at theta, of the weights that are saved and served, on the
+    support rows; and `adapted_loss` at theta_K, on the query rows.
 
     Args:
         model: Any `keras.Model`; its own loss is used, with `add_loss` and regularisers.
@@ -71,6 +77,7 @@ class MetaModel(WithMissing):
         self.inner_steps = inner_steps
         self.inner_learning_rate = inner_learning_rate
         self.first_order = first_order
+        self._adapted_loss = keras.metrics.Mean(name="adapted_loss")
         self._rates = {re.compile(pattern): float(rate) for pattern, rate in rates.items()}
 
     def inner_rates(self) -> list[float]:
@@ -112,8 +119,34 @@ class MetaModel(WithMissing):
             query_only=[id(v) in memories for v in self.non_trainable_variables],
         )
         loss = functools.partial(functional.compute_loss, self)
-        gradients, output = self._gradient(loss, theta, state, support, query, inner)
-        return gradients, output, query
+        gradients, output, at_theta = self._gradient(loss, theta, state, support, query, inner)
+        return gradients, self._with_both_losses(theta, output, at_theta, query), query
+
+    def _with_both_losses(
+        self, theta: Values, output: LossOutput, at_theta: Tensor, query: Batch
+    ) -> LossOutput:
+        """The output with the loss at theta, and the mean of those at theta_K among the logs."""
+        rows = functional.batch_size(query[0])
+        with functional.stateless_scope(self, theta, output.state) as scope:
+            self._adapted_loss.update_state(output.loss, sample_weight=rows)
+            mean = self._adapted_loss.result()
+        state = functional.updated_state(self, output.state, scope)
+        logs = {self._adapted_loss.name: mean}
+        return LossOutput(at_theta, output.outputs, state, logs)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [*super().metrics, self._adapted_loss] if self.compiled else []
+
+    def fit(self, x: Any = None, y: Any = None, *arguments: Any, **settings: Any) -> Any:
+        """As `WithMissing.fit`. The log has the loss at theta, of the weights that are saved and
+        served, as `loss`, and that at theta_K, after the inner steps, as `adapted_loss`.
+        """
+        callbacks = settings.get("callbacks") or []
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            each = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+            settings["callbacks"] = [*each, WarnOfInnerRate()]
+        return super().fit(x, y, *arguments, **settings)
 
     def get_config(self) -> dict[str, Any]:
         rates = self.inner_learning_rate
@@ -126,6 +159,27 @@ class MetaModel(WithMissing):
         if type(self) is MetaModel and self.missing is None:
             del config["missing"], config["site"]
         return config
+
+
+class WarnOfInnerRate(keras.callbacks.Callback):
+    """Warns once when adapted weights do much better than those that are served."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warned = False
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        served, adapted = ((logs or {}).get(name) for name in ("loss", "adapted_loss"))
+        if self.warned or epoch == 0 or served is None or adapted is None:
+            return
+        if float(served) > APART * float(adapted) > 0:
+            self.warned = True
+            warnings.warn(
+                f"The loss of the weights that are served is {float(served):.4g}, after the inner "
+                f"steps it is {float(adapted):.4g}: the model needs the inner steps, which serving "
+                "does not take. Lower `inner_learning_rate`, or use `WithMissing`.",
+                stacklevel=2,
+            )
 
 
 def split_rows(batch: Batch) -> tuple[Batch, Batch]:

@@ -1,41 +1,49 @@
 """`WithMissing`: a model that sees its inputs through T, as ORIG and SPL-TRN train it.
 
-The wrapper adds no weights. Loss, metrics and prediction are those of the wrapped model. Whether
-holes are fixed (ORIG) or fresh at each step (SPL-TRN) depends on the data: if a batch holds `draws`,
-they decide, in training and in evaluation alike.
+Loss, metrics and prediction are those of the wrapped model. Whether holes are fixed (ORIG) or fresh
+at each step (SPL-TRN) depends on the data: if a batch holds `draws`, they decide, in training and
+in evaluation alike.
 """
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_m3s.meta import backend
+from keras_m3s.meta import backend, export
+from keras_m3s.meta import inputs as _inputs
+from keras_m3s.meta.inputs import TRANSFORMED, ModelInputs
+from keras_m3s.meta.labels import without_nan
 from keras_m3s.missing import MissingModality
 from keras_m3s.modalities import COMPLEMENT, DRAWS
 from keras_m3s.utils import keras_private
 
 SITES = ("raw", "encoded")
 
-TRANSFORMED = "transformed"
-"""Key of the inputs that T was applied to already, in a batch for several passes."""
-
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class WithMissing(backend.TrainerOverrides, keras.Model):
     """Wraps a model so that it sees its inputs through `MissingModality`.
 
+    Inputs may be what the model takes: a dict, a list or tuple, or a single tensor whose channels
+    `MissingModality(modalities=...)` names. A model gets the entries that it takes and no others:
+    lengths, draws and the row's number serve the holes. In a dict, a modality that is `None` or
+    absent is missing as a whole; NaN is a value that was never measured, in evaluation and
+    prediction as well. A label that is NaN counts for nothing in the loss of a compiled model.
+
     Args:
-        model: Any `keras.Model` whose input is a dict of modalities; for `site="encoded"` one with
-            `encode(inputs, training)` and `fuse(encoded, training)`.
+        model: Any `keras.Model`; for `site="encoded"` one with `encode(inputs, training)`, which
+            returns a dict of vectors, and `fuse(encoded, training)`.
         missing: `MissingModality`, or `None` for the model as it is.
         site: Where T is applied: `"raw"` to the inputs, `"encoded"` to the vectors between `encode`
             and `fuse`, which takes a layer with `axis="feature"`.
 
     Raises:
-        ValueError: If an argument is not of these kinds, or there is no loss to train on.
+        ValueError: If an argument is not of these kinds, the model has a training, testing or
+            prediction step of its own, or there is no loss to train on.
 
     Reference: M3S, section 4.4 (ORIG, ORIG + SPL-TRN).
     """
@@ -64,11 +72,22 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
                 "With site='encoded' the model must have `encode(inputs, training)` and "
                 f"`fuse(encoded, training)`. Received: {type(model).__name__}, which has not."
             )
+        for step in ("train_step", "test_step", "predict_step"):
+            if getattr(type(model), step) is not getattr(keras.Model, step):
+                raise ValueError(
+                    f"`model` must not have a `{step}` of its own, which the wrapper would never "
+                    f"call. Received: {type(model).__name__}.{step}. Put its loss into "
+                    "`compute_loss` or `add_loss`."
+                )
         self.model = model
         self.missing = missing
         self.site = site
+        self._inputs = ModelInputs(model, missing)
+        if missing is not None and self._inputs.wants_presence:
+            missing.presence = True
         # The wrapper has no weights. Unbuilt, `predict` on JAX would first call it uncompiled.
-        self.built = model.built
+        self.built = model.built and self._missing_is_built(self._inputs.shapes)
+        self._warned_of_draws = False
         parameters = inspect.signature(model.call).parameters.values()
         self._model_takes_training = any(
             p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters
@@ -77,20 +96,48 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         if self.missing is None:
             return self._call_model(inputs, training)
-        inputs = add_draws(inputs, self.missing) if training else dict(inputs)
-        if TRANSFORMED in inputs:
-            return self._call_model(inputs[TRANSFORMED], training)
-        without_draws = {name: value for name, value in inputs.items() if name != DRAWS}
-        if DRAWS not in inputs:
-            return self._call_model(without_draws, training)
+        features = self._features(inputs)
+        if TRANSFORMED in features:
+            return self._call_model(features[TRANSFORMED], training)
+        if training:
+            features = add_draws(features, self.missing)
         if self.site == "raw":
-            return self._call_model(self._apply_missing(inputs, self.missing), training)
-        draws = {DRAWS: inputs[DRAWS]}
-        features = self._add_complement(without_draws, self.missing)
+            return self._call_model(self._apply_missing(features, self.missing), training)
+        draws = features.pop(DRAWS, None)
+        features = _inputs.zero_nan(features)
+        if draws is None:
+            return self._call_model(features, training)
+        with_complement = self._add_complement(features, self.missing)
         if not self.model.built:
-            self._call_model(features, training=False)
-        encoded = self.model.encode(features, training=training)
-        return self.model.fuse(self.missing({**encoded, **draws}), training=training)
+            self._call_model(with_complement, training=False)
+        encoded = self.model.encode(with_complement, training=training)
+        encoded = self.missing.call({**encoded, DRAWS: draws})
+        return self.model.fuse(encoded, training=training)
+
+    def _features(self, inputs: Any) -> dict[str, Any]:
+        """Inputs as a dict of all modalities, NaN for those that are absent."""
+        features = self._inputs.split(inputs)
+        if TRANSFORMED in features:
+            return features
+        self._inputs.note(features)
+        shapes = {n: tuple(v.shape) for n, v in features.items() if hasattr(v, "shape")}
+        if self.missing is not None and not self._missing_is_built(shapes):
+            complete = _inputs.zero_nan(features)
+            if not self.model.built:
+                self._call_model(complete, training=False)
+            encoded = self.model.encode(complete, training=False)
+            self.missing.build({name: tuple(vector.shape) for name, vector in encoded.items()})
+        return self._inputs.complete(features)
+
+    def _missing_is_built(self, shapes: Mapping[str, Any]) -> bool:
+        """Builds the layer from the shapes of what it cuts, if they are known."""
+        if self.missing is None or self.missing.built:
+            return True
+        known = {name: shape for name, shape in shapes.items() if _inputs.is_modality(name)}
+        if self.site == "encoded" or not set(self.missing.modalities) <= set(known) or not known:
+            return False
+        self.missing.build(known)
+        return True
 
     def _call_model(self, inputs: Any, training: bool | None) -> Any:
         if training is None or not self._model_takes_training:
@@ -103,10 +150,12 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
             return inputs
         return {**inputs, TRANSFORMED: self._apply_missing(inputs, self.missing)}
 
-    def _apply_missing(self, inputs: Mapping[str, Any], missing: MissingModality) -> dict[str, Any]:
-        """T on raw features with their draws."""
+    def _apply_missing(self, features: Mapping[str, Any], missing: MissingModality) -> Any:
+        """What the model takes of raw features, with holes as their draws say."""
+        if DRAWS in features:
+            features = self._add_complement(features, missing)
         # `__call__` takes as long as T itself, for preparations of Keras that change nothing here.
-        return missing.call(self._add_complement(inputs, missing))
+        return self._inputs.hand_over(missing.call(features))
 
     def _add_complement(
         self, features: Mapping[str, Any], missing: MissingModality
@@ -146,6 +195,7 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
             self.model.compile(optimizer=getattr(self.model, "optimizer", None) or "sgd", **given)
         super().compile(optimizer=optimizer, **kwargs)
         keras_private.share_compiled(self, self.model)
+        self.loss = self.model.loss  # what `keras.wrappers` and tuners look at
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -171,10 +221,63 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
                 "with none, adds none and does not override `compute_loss`. Pass `loss=` to "
                 "`compile`."
             )
+        if not overridden:
+            y, sample_weight = without_nan(y, y_pred, sample_weight)
         return keras_private.compute_loss(self.model, x, y, y_pred, sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        if type(self.model).compute_metrics is keras.Model.compute_metrics:
+            y, sample_weight = without_nan(y, y_pred, sample_weight)
         return self.model.compute_metrics(x, y, y_pred, sample_weight)
+
+    def fit(self, x: Any = None, y: Any = None, *arguments: Any, **settings: Any) -> Any:
+        """As `keras.Model.fit`. If it fails, the weights are those of the last step that did not.
+
+        Raises:
+            ValueError: Inputs are infinite, or as `keras.Model.fit`.
+        """
+        validation = settings.get("validation_data")
+        if isinstance(validation, (tuple, list)):
+            settings["validation_data"] = (_checked(validation[0]), *validation[1:])
+        with backend.weights_survive(self):
+            return super().fit(_checked(x), y, *arguments, **settings)
+
+    def evaluate(self, x: Any = None, y: Any = None, *arguments: Any, **settings: Any) -> Any:
+        """As `keras.Model.evaluate`. Holes are cut if the inputs bring `draws`."""
+        self._warn_without_draws(x, settings)
+        return super().evaluate(_checked(x), y, *arguments, **settings)
+
+    def predict(self, x: Any, *arguments: Any, **settings: Any) -> Any:
+        """As `keras.Model.predict`."""
+        return super().predict(_checked(x), *arguments, **settings)
+
+    def _warn_without_draws(self, x: Any, settings: Mapping[str, Any]) -> None:
+        within_fit = "_use_cached_eval_dataset" in settings
+        if self.missing is None or self._warned_of_draws or within_fit:
+            return
+        cuts = any(high > 0 for _, high in self.missing.missing_rate.values())
+        if cuts and isinstance(x, Mapping) and DRAWS not in x:
+            self._warned_of_draws = True
+            warnings.warn(
+                "Without `draws` in the inputs, `evaluate` cuts no holes: this is the score on the "
+                "data as it is. Add `keras_m3s.missing.fixed_draws(...)` as 'draws', or use "
+                "`keras_m3s.robustness`.",
+                stacklevel=3,
+            )
+
+    def export(
+        self, filepath: Any, format: str = "tf_saved_model", *arguments: Any, **settings: Any
+    ) -> Any:
+        """As `keras.Model.export`; the exported program takes NaN for what is missing."""
+        if settings.get("input_signature") is None:
+            settings["input_signature"] = export.signature(self.model)
+        return super().export(filepath, format, *arguments, **settings)
+
+    def quantize(self, *arguments: Any, **settings: Any) -> Any:
+        """As `keras.Model.quantize`."""
+        done = super().quantize(*arguments, **settings)
+        self.model.train_function = self.model.test_function = self.model.predict_function = None
+        return done
 
     def _seed_states(self) -> list[keras.Variable]:
         weights = {id(v) for v in self.non_trainable_weights}
@@ -211,7 +314,7 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
         return cls(**config)
 
 
-def add_draws(inputs: Any, missing: MissingModality) -> Any:
+def add_draws(inputs: dict[str, Any], missing: MissingModality) -> dict[str, Any]:
     """Adds the draws of T to a batch, fresh from the layer's seed state if there are none.
 
     Args:
@@ -220,17 +323,30 @@ def add_draws(inputs: Any, missing: MissingModality) -> Any:
 
     Returns:
         A new dict with `draws` `(batch, modalities, 2)`, or `inputs` if it has some.
-
-    Raises:
-        ValueError: If `inputs` is not a dict.
     """
-    if not isinstance(inputs, Mapping):
-        raise ValueError(
-            f"`inputs` must be a dict with the modalities {missing.modalities}. "
-            f"Received: {type(inputs).__name__}."
-        )
     if DRAWS in inputs:
         return inputs
     batch_size = ops.shape(keras.tree.flatten(dict(inputs))[0])[0]
     draws = backend.rows_of_this_replica(missing.sample_draws, batch_size)
     return {**inputs, DRAWS: draws}
+
+
+def strip(model: keras.Model) -> keras.Model:
+    """The plain model inside a wrapper, for where nothing will be missing; it shares its weights.
+
+    What a `MissingModality` learned (`fill="learned"`) is left behind; `export` of the wrapper
+    keeps it.
+
+    Args:
+        model: `WithMissing`, `MetaModel` or `M3S`; any other model comes back as it is.
+    """
+    while isinstance(model, WithMissing):
+        model = model.model
+    return model
+
+
+def _checked(x: Any) -> Any:
+    """Inputs without absent modalities; infinity is refused."""
+    x = _inputs.without_none(x)
+    _inputs.check_finite(x)
+    return x

@@ -2,7 +2,8 @@
 
 What cannot be gathered here, since it overrides a method or must not import this file:
 
-    meta/backend/jax.py          overrides `compute_loss_and_updates` (public, undocumented)
+    meta/backend/jax.py          overrides `compute_loss_and_updates` (public, undocumented) and
+                                 `_get_jax_state`
     meta/backend/tensorflow.py   overrides `_maybe_symbolic_build`; reads `_distribute_strategy`
     layers/recurrent/base.py     `in_symbolic_scope`
     optimizers.py                overrides `_backend_apply_gradients`, `_backend_update_step`,
@@ -85,3 +86,8 @@ def tensorflow_unavailable() -> Iterator[None]:
     finally:
         if unused:
             module._available = None
+
+
+def is_emptied(variable: Any) -> bool:
+    """Whether `fit` on JAX took the value out of a variable, for the compiled step to reuse."""
+    return variable._value is None

@@ -8,6 +8,7 @@ Each backend's file defines:
     rows_of_this_replica   random rows of which each replica has its own
     every_other            every second row of an array
     train_step             `keras.Model.train_step` that follows a given gradient
+    weights_survive        a scope of `fit` whose failure leaves the weights
     TrainerOverrides       methods of Keras' trainer that must be overridden on this backend
 """
 
@@ -32,6 +33,7 @@ gradient = _backend.gradient
 repeat = _backend.repeat
 rows_of_this_replica = _backend.rows_of_this_replica
 train_step = _backend.train_step
+weights_survive = _backend.weights_survive
 
 __all__ = [
     "TrainerOverrides",
@@ -41,4 +43,5 @@ __all__ = [
     "repeat",
     "rows_of_this_replica",
     "train_step",
+    "weights_survive",
 ]

@@ -1,6 +1,7 @@
 """The meta step on JAX: a pure function of the state, which `fit` compiles as a whole."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -11,6 +12,7 @@ from keras_m3s.meta.functional import BatchGradient, Model, State, Tensor, Value
 from keras_m3s.utils import keras_private
 
 Aux = TypeVar("Aux")
+Carry = TypeVar("Carry", bound=tuple[Any, ...])
 
 
 def gradient(
@@ -32,11 +34,11 @@ def gradient(
 
 
 def repeat(
-    step: Callable[[Values, State], tuple[Values, State]],
-    start: tuple[Values, State],
+    step: Callable[..., Carry],
+    start: Carry,
     times: int,
     differentiable: bool = False,
-) -> tuple[Values, State]:
+) -> Carry:
     """Applies `step` `times` times, in a loop that is compiled once.
 
     Under differentiation (second order) only the values between steps are stored, and each step is
@@ -81,11 +83,48 @@ def train_step(
     logs, metrics = keras_private.update_metrics_variables(
         model, output.state.metrics, output.loss, rows, output.outputs
     )
+    logs = {**logs, **output.logs}
     return logs, (trainable, output.state.non_trainable, optimizer_variables, metrics)
+
+
+@contextlib.contextmanager
+def weights_survive(model: Any) -> Iterator[None]:
+    """Puts weights back that `fit` took out of the variables before a step that failed."""
+    try:
+        yield
+    except BaseException:
+        model._put_back_state()
+        raise
+    finally:
+        model._state_before = None
 
 
 class TrainerOverrides:
     """Mixin for a `keras.Model`."""
+
+    _state_before: Any = None
+
+    def _get_jax_state(self: Any, **which: bool) -> Any:
+        # `fit` empties the variables here, and fills them again after steps that succeed.
+        state = super()._get_jax_state(**which)  # type: ignore[misc]  # a mixin's super is Keras'
+        if which.get("purge_model_variables"):
+            self._state_before = state
+        return state
+
+    def _put_back_state(self: Any) -> None:
+        if self._state_before is None:
+            return
+        variables = (
+            self.trainable_variables,
+            self.non_trainable_variables,
+            self.optimizer.variables,
+            self.metrics_variables,
+        )
+        for owned, values in zip(variables, self._state_before, strict=True):
+            for variable, value in zip(owned, values, strict=True):
+                emptied = keras_private.is_emptied(variable)
+                if emptied and not value.is_deleted():
+                    variable.assign(value)
 
     def compute_loss_and_updates(
         self: Model,

@@ -1,6 +1,7 @@
 """The meta step on TensorFlow: state is read from the variables and assigned at the end."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import keras
@@ -11,6 +12,7 @@ from keras_m3s.meta.functional import BatchGradient, Model, State, Tensor, Value
 from keras_m3s.utils import keras_private
 
 Aux = TypeVar("Aux")
+Carry = TypeVar("Carry", bound=tuple[Any, ...])
 
 
 def gradient(
@@ -37,11 +39,11 @@ def gradient(
 
 
 def repeat(
-    step: Callable[[Values, State], tuple[Values, State]],
-    start: tuple[Values, State],
+    step: Callable[..., Carry],
+    start: Carry,
     times: int,
     differentiable: bool = False,
-) -> tuple[Values, State]:
+) -> Carry:
     """Applies `step` `times` times, in a loop that is compiled once where that is possible.
 
     It is not if `differentiable`, since XLA cannot differentiate a loop with a transposition in it,
@@ -54,15 +56,15 @@ def repeat(
         for _ in range(times):
             start = step(*start)
         return start
-    theta, state = tf.while_loop(
+    looped: Carry = tf.while_loop(
         lambda *_: True, lambda *carry: tuple(step(*carry)), start, maximum_iterations=times
     )
-    return theta, state
+    return looped
 
 
 def _checkpoint(
-    step: Callable[[Values, State], tuple[Values, State]],
-) -> Callable[[Values, State], tuple[Values, State]]:
+    step: Callable[..., Carry],
+) -> Callable[..., Carry]:
     """Gradient checkpointing: `step` stores its inputs only and is recomputed for its derivative.
 
     Not `tf.recompute_grad`: within it the tape of the inner gradient records nothing.
@@ -132,7 +134,14 @@ def train_step(model: Model, gradient: BatchGradient, data: Any) -> dict[str, Te
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     loss = output.loss if replicas == 1 else output.loss * replicas
     keras_private.update_loss_tracker(model, loss, functional.batch_size(x))
-    return model.compute_metrics(x, y, output.outputs, sample_weight)
+    return {**model.compute_metrics(x, y, output.outputs, sample_weight), **output.logs}
+
+
+@contextlib.contextmanager
+def weights_survive(model: Any) -> Iterator[None]:
+    """Nothing to do: on this backend `fit` leaves the weights in their variables."""
+    del model
+    yield
 
 
 class TrainerOverrides:

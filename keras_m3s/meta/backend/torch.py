@@ -1,6 +1,7 @@
 """The meta step on PyTorch: state is read from the variables and assigned at the end."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import keras
@@ -12,6 +13,7 @@ from keras_m3s.meta.functional import BatchGradient, Model, State, Tensor, Value
 from keras_m3s.utils import keras_private
 
 Aux = TypeVar("Aux")
+Carry = TypeVar("Carry", bound=tuple[Any, ...])
 
 
 def gradient(
@@ -44,11 +46,11 @@ def _detach(value: Any) -> Any:
 
 
 def repeat(
-    step: Callable[[Values, State], tuple[Values, State]],
-    start: tuple[Values, State],
+    step: Callable[..., Carry],
+    start: Carry,
     times: int,
     differentiable: bool = False,
-) -> tuple[Values, State]:
+) -> Carry:
     """Applies `step` `times` times.
 
     If `differentiable`, only the values between steps are stored and each step is recomputed:
@@ -96,7 +98,14 @@ def train_step(model: Model, gradient: BatchGradient, data: Any) -> dict[str, Te
         model.optimizer.apply(gradients, model.trainable_variables)
         functional.assign_state(model, state, output.state)
     keras_private.update_loss_tracker(model, output.loss, functional.batch_size(x))
-    return model.compute_metrics(x, y, output.outputs, sample_weight)
+    return {**model.compute_metrics(x, y, output.outputs, sample_weight), **output.logs}
+
+
+@contextlib.contextmanager
+def weights_survive(model: Any) -> Iterator[None]:
+    """Nothing to do: on this backend `fit` leaves the weights in their variables."""
+    del model
+    yield
 
 
 class TrainerOverrides:
