@@ -167,7 +167,8 @@ def functional_inputs(model: keras.Model) -> Structure | None:
     """The structure of symbolic inputs of a Functional or built Sequential model, else `None`."""
     if not getattr(model, "inputs", None):
         return None
-    return getattr(model, "_inputs_struct", None) or model.inputs
+    structure = getattr(model, "_inputs_struct", None)
+    return model.inputs if structure is None else structure
 
 
 def built_shapes(model: keras.Model) -> dict[str, Shape]:

@@ -21,6 +21,7 @@ from keras import ops
 from keras_m3s.meta import backend, functional, maml
 from keras_m3s.meta.functional import Batch, LossOutput, State, Tensor, Values
 from keras_m3s.meta.with_missing import WithMissing, add_draws
+from keras_m3s.missing.layer import LEARNED
 
 APART = 2.0
 """How many times the loss at theta_K that at theta may be before `fit` warns."""
@@ -106,16 +107,27 @@ class MetaModel(WithMissing):
         support, query = split_rows(batch)
         if self.missing is not None:
             with functional.stateless_scope(self, theta, state) as scope:
-                support = (add_draws(support[0], self.missing), *support[1:])
-                query = (add_draws(query[0], self.missing), *query[1:])
+                support, query = (
+                    (add_draws(self._features(x), self.missing), *others)
+                    for x, *others in (support, query)
+                )
             state = functional.updated_state(self, state, scope)
+        # What is learned of T changes from step to step: then each pass applies it.
+        once = self.missing is not None and self.missing.fill != LEARNED
+
+        def transform(batch: Batch) -> Batch:
+            if not once:
+                return batch
+            with functional.stateless_scope(self, theta, state):
+                return (self._transform(batch[0]), *batch[1:])
+
         memories = {id(v) for v in getattr(self.model, "memories", ())}
         inner = maml.InnerLoop(
             steps=self.inner_steps,
             rates=self.inner_rates(),
             first_order=self.first_order,
             loss_scale=loss_scale,
-            transform=lambda batch: (self._transform(batch[0]), *batch[1:]),
+            transform=transform,
             query_only=[id(v) in memories for v in self.non_trainable_variables],
         )
         loss = functools.partial(functional.compute_loss, self)

@@ -164,6 +164,6 @@ def check_inputs(
     lengths = (length_key(m) for m in each)
     counted = {**present, **{key: inputs[key] for key in lengths if key in inputs}}
     sizes = {name: value.shape[0] for name, value in counted.items()}
-    if len({size for size in sizes.values() if size is not None}) > 1:
+    if len({size for size in sizes.values() if isinstance(size, int)}) > 1:
         raise ValueError(f"All inputs must have the same batch size. Received: {sizes}.")
     return ops.shape(next(iter(present.values())))[0]
