@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_m3s.utils import backend
 from keras_m3s.utils.backend import set_random_seed
 
 
@@ -69,3 +70,68 @@ def test_a_run_on_another_backend_does_without_tensorflow(tmp_path):
     keras.utils.set_random_seed(3)
     assert [float.fromhex(v) for v in without.split()] == drawn().tolist()
     assert imported == "False" and known == "None"
+
+
+@pytest.fixture
+def keras_home(tmp_path, monkeypatch):
+    """Keras' folder, with no backend named in the environment."""
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    return tmp_path
+
+
+CONFIGURED = """
+import json, sys
+from keras_m3s.utils import backend
+name = backend.backend_name()
+backend.import_backend()
+imported = sorted({"keras", "jax", "tensorflow", "torch"} & set(sys.modules))
+import keras
+print(json.dumps([name, imported, keras.backend.backend()]))
+"""
+
+
+@pytest.mark.once
+def test_the_backend_of_the_configuration_file_counts(keras_home):
+    """In a process of its own: nothing is imported, and Keras then says the same."""
+    (keras_home / "keras.json").write_text('{"backend": "torch"}')
+    command = [sys.executable, "-c", CONFIGURED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == '["torch", [], "torch"]'
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("config", "environment", "expected"),
+    [
+        (None, None, "tensorflow"),
+        ('{"floatx": "float32"}', None, "tensorflow"),
+        ("not JSON", None, "tensorflow"),
+        ('{"backend": "jax"}', None, "jax"),
+        ('{"backend": "jax"}', "", "jax"),
+        ('{"backend": "jax"}', "torch", "torch"),
+    ],
+)
+def test_which_backend_is_meant(config, environment, expected, keras_home, monkeypatch):
+    if config is not None:
+        (keras_home / "keras.json").write_text(config)
+    if environment is not None:
+        monkeypatch.setenv("KERAS_BACKEND", environment)
+    monkeypatch.delitem(sys.modules, "keras")  # which would be asked
+    assert backend.backend_name() == expected
+
+
+@pytest.mark.once
+def test_the_configuration_file_in_the_home_folder(keras_home, monkeypatch):
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setenv("HOME", str(keras_home))
+    monkeypatch.delitem(sys.modules, "keras")
+    (keras_home / ".keras").mkdir()
+    (keras_home / ".keras" / "keras.json").write_text('{"backend": "jax"}')
+    assert backend.backend_name() == "jax"
+
+
+@pytest.mark.once
+def test_keras_is_asked_if_it_is_imported(keras_home):
+    (keras_home / "keras.json").write_text('{"backend": "jax"}')
+    assert backend.backend_name() == keras.backend.backend()

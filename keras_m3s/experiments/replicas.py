@@ -19,6 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_m3s.utils import keras_private
 from keras_m3s.utils.backend import set_random_seed
 
 Callbacks = Callable[[int], Sequence[keras.callbacks.Callback]]
@@ -176,14 +177,14 @@ class _Data:
         self.x, self.y, self.batch_size, self.shuffle = x, y, batch_size, shuffle
 
     def iterator(self, seed: int) -> Any:
-        from keras.src.backend.jax.trainer import JAXEpochIterator
-
         if callable(self.x):
-            return JAXEpochIterator(self.x(seed), shuffle=False)
+            return keras_private.jax_epoch_iterator(self.x(seed), shuffle=False)
         x, y, weight = keras.utils.unpack_x_y_sample_weight(
             self.x if isinstance(self.x, tuple) else (self.x, self.y)
         )
-        return JAXEpochIterator(x, y, weight, self.batch_size, shuffle=self.shuffle)
+        return keras_private.jax_epoch_iterator(
+            x, y, weight, self.batch_size, shuffle=self.shuffle
+        )
 
 
 class _Replica:
@@ -388,9 +389,8 @@ def _is_dataset(x: Any) -> bool:
 
 
 def _as_numbers(logs: Any, prefix: str = "") -> dict[str, Any]:
-    from keras.src.utils.python_utils import pythonify_logs
-
-    return {f"{prefix}{name}": value for name, value in pythonify_logs(logs).items()}
+    numbers = keras_private.pythonify_logs(logs)
+    return {f"{prefix}{name}": value for name, value in numbers.items()}
 
 
 def _set_random_state(state: Any) -> None:

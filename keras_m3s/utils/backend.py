@@ -1,18 +1,23 @@
-"""Which framework is imported when: the backend quietly, TensorFlow only where it is in use."""
+"""Keras' backend before Keras is imported; TensorFlow imported quietly, and only where it is used."""
 
 import contextlib
+import json
 import os
+import pathlib
 import sys
 from collections.abc import Iterator
+
+DEFAULT = "tensorflow"
+"""Keras' backend where neither the environment nor its configuration file names one."""
 
 
 @contextlib.contextmanager
 def no_stderr() -> Iterator[None]:
-    """Drops what is written to the process's standard error; exceptions pass."""
+    """Discards what the process writes to standard error. Exceptions propagate."""
     kept = os.dup(2)
     try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "w") as devnull:
+            os.dup2(devnull.fileno(), 2)
             yield
     finally:
         os.dup2(kept, 2)
@@ -20,52 +25,61 @@ def no_stderr() -> Iterator[None]:
 
 
 def backend_name() -> str:
-    """Keras' backend; where the environment names it, found out without importing one."""
-    if named := os.environ.get("KERAS_BACKEND"):
-        return named
-    import keras
+    """Name of Keras' backend, found without importing Keras or a backend.
 
-    return str(keras.backend.backend())
+    That is the environment variable `KERAS_BACKEND`, else the backend that Keras has if it is
+    imported already, else the one in Keras' configuration file.
+    """
+    if name := os.environ.get("KERAS_BACKEND"):
+        return name
+    if "keras" in sys.modules:
+        import keras
+
+        return str(keras.backend.backend())
+    return _configured_backend()
+
+
+def _configured_backend() -> str:
+    """The backend in `keras.json`, looked for where Keras looks (`keras.src.backend.config`)."""
+    base = os.path.expanduser("~")
+    folder = os.path.join(base if os.access(base, os.W_OK) else "/tmp", ".keras")
+    path = pathlib.Path(os.path.expanduser(os.environ.get("KERAS_HOME", folder)), "keras.json")
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return DEFAULT
+    return str(config.get("backend", DEFAULT))
 
 
 def import_backend() -> None:
-    """Imports TensorFlow if it is the backend, without what it says of a machine without a GPU.
+    """Imports TensorFlow if it is the backend, without its messages on a machine without a GPU.
 
-    What is wrong with it shows as its exception.
+    Import errors propagate.
     """
-    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+    if backend_name() != "tensorflow":
         return
     with no_stderr():
         import tensorflow as tf
 
-        tf.config.list_physical_devices()  # it speaks once more when it looks for them
+        tf.config.list_physical_devices()  # prints its own messages
 
 
-@contextlib.contextmanager
-def tensorflow_unused() -> Iterator[None]:
-    """Here Keras does without TensorFlow, unless that is the backend or has been imported.
+def tensorflow_unused() -> contextlib.AbstractContextManager[None]:
+    """A scope in which Keras does without TensorFlow, unless that is imported already.
 
-    To seed it, and to see that nothing that is saved is TensorFlow's, Keras would import it on any
-    backend: five seconds of a run on JAX or PyTorch.
+    To seed TensorFlow, and to recognise its tensors when saving, Keras would import it on any
+    backend, which takes five seconds.
     """
-    from keras.src.utils import module_utils  # has no public name
+    from keras_m3s.utils import keras_private
 
-    known = module_utils.tensorflow
-    unused = "tensorflow" not in sys.modules and vars(known).get("_available", True) is None
-    if unused:
-        known._available = False
-    try:
-        yield
-    finally:
-        if unused:
-            known._available = None
+    return keras_private.tensorflow_unused()
 
 
 def set_random_seed(seed: int) -> None:
-    """As `keras.utils.set_random_seed`; TensorFlow is seeded where it is in use.
+    """As `keras.utils.set_random_seed`, but seeds TensorFlow only if it is in use.
 
     Args:
-        seed: Of Python, NumPy, Keras and the backend.
+        seed: Int, for Python, NumPy, Keras and the backend.
     """
     import keras
 

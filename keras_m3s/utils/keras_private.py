@@ -69,15 +69,12 @@ def pythonify_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def tensorflow_unavailable() -> Iterator[None]:
-    """In this scope Keras believes that TensorFlow is not installed, unless it has been imported.
-
-    `set_random_seed` and saving import it on any backend, which takes five seconds.
-    """
+def tensorflow_unused() -> Iterator[None]:
+    """See `utils.backend.tensorflow_unused`; Keras has no public way to leave TensorFlow out."""
     from keras.src.utils import module_utils
 
     module = module_utils.tensorflow
-    # `available` itself would import it; `None` is a question not asked yet.
+    # The property `available` would import it; `_available` is `None` until that is asked.
     unused = "tensorflow" not in sys.modules and vars(module).get("_available", True) is None
     if unused:
         module._available = False

@@ -1,0 +1,36 @@
+"""What tab completion and the reference show of the classes that users meet is what users call."""
+
+import keras
+import pytest
+
+import keras_m3s as m3s
+
+INNER = {"first_order", "inner_learning_rate", "inner_rates", "inner_steps"}
+
+# class: (names it adds to Keras' class, names it adds to an instance, methods with a docstring)
+PUBLIC = {
+    m3s.WithMissing: (set(), {"missing", "model", "site"}, {"compile"}),
+    m3s.MetaModel: ({"inner_rates"}, {"missing", "model", "site"} | INNER, {"inner_rates"}),
+    m3s.M3S: ({"inner_rates"}, {"missing", "model", "site"} | INNER, set()),
+}
+LAYER = {"modalities", "sample_draws"}
+
+
+def public(names):
+    return {name for name in names if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("kind", PUBLIC)
+def test_models_show_what_users_call(kind):
+    of_class, of_instance, documented = PUBLIC[kind]
+    assert public(dir(kind)) - set(dir(keras.Model)) == of_class
+    made = kind(keras.Sequential([keras.layers.Dense(1)]))
+    assert public(dir(made)) - set(dir(keras.Model())) == of_instance
+    # The reference shows what has a docstring of its own.
+    own = {name for name, value in vars(kind).items() if getattr(value, "__doc__", None)}
+    assert public(own) == documented
+
+
+@pytest.mark.once
+def test_the_layer_shows_what_users_call():
+    assert public(dir(m3s.MissingModality)) - set(dir(keras.layers.Layer)) == LAYER
