@@ -91,9 +91,9 @@ def main() -> int:
     if os.environ.setdefault("KERAS_BACKEND", "jax") != "jax":
         print("replicas are trained on JAX: nothing to measure with another backend")
         return 0
-    from keras_m3s.experiments.replicas import worth_it
+    from keras_m3s.experiments.replicas import runs_on_accelerator
 
-    claimed = worth_it()
+    claimed = runs_on_accelerator()
     widths = {"text": 768, "audio": 74, "vision": 47}
     train = data(arguments.rows, arguments.steps, widths)
     valid = data(arguments.rows // 4, arguments.steps, widths)

@@ -177,7 +177,8 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     from keras_m3s import data
     from keras_m3s.experiments.config import Experiment
     from keras_m3s.study import executors
-    from keras_m3s.study.plan import Planned
+    from keras_m3s.study.plan import PlannedRun
+    from keras_m3s.study.workspace import Workspace
     from keras_m3s.utils import backend
 
     # Narrow, and at a higher rate than the paper's: done in a minute or two on two cores.
@@ -189,16 +190,18 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
         "model_arguments": {"hidden_size": 32, "transformer_size": 128},
     }
     methods = method_cards.paper()
-    planned = {m: Planned(Experiment.of("synthetic_msa", "misa", m, **settings)) for m in methods}
+    planned = {
+        m: PlannedRun(Experiment.of("synthetic_msa", "misa", m, **settings)) for m in methods
+    }
     data.prepare("synthetic_msa", data_dir)
-    place = executors.Place(
-        str(runs_dir), str(data_dir), None, backend.backend_name(), follow=False
-    )
+    workspace = Workspace(str(runs_dir), str(data_dir), None, backend.backend_name(), follow=False)
     jobs = executors.default_jobs(len(planned))
     click.echo(f"MISA by {len(planned)} methods, {jobs} at once")
     longest_first = [planned[method] for method in reversed(methods)]
-    many_runs.raise_undone(many_runs.make(longest_first, place, "local", jobs))
-    results = {m: [place.run(p).read_json("metrics.json")] for m, p in planned.items()}
+    many_runs.raise_if_undone(many_runs.run_all(longest_first, workspace, "local", jobs))
+    results = {
+        m: [workspace.run_directory(p).read_json("metrics.json")] for m, p in planned.items()
+    }
     print_table(planned[methods[-1]].experiment, results)
 
 

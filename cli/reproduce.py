@@ -15,25 +15,25 @@ from keras_m3s.registry import datasets as dataset_cards
 from keras_m3s.registry import methods as method_cards
 from keras_m3s.registry import models as model_cards
 from keras_m3s.registry.patterns import PAPER
+from keras_m3s.study.executors import EXECUTORS
 from keras_m3s.study.plan import NAMES
 
-EXECUTORS = ("local", "ray", "dask")
 SEEDS, QUICK_SEEDS = 5, 2
 
 
 @click.command()
 @click.argument("study", type=click.Choice(NAMES), metavar="STUDY")
-@click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder of prepared data sets. Without this and --manual-dir generated data stands in.")  # fmt: skip
+@click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder of prepared data sets. Without this and --manual-dir generated data is used.")  # fmt: skip
 @click.option("--manual-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder with the files you brought, or with a folder of them for each data set.")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), help=f"Seeds of each run.  [default: {SEEDS}; {QUICK_SEEDS} with --quick]")  # fmt: skip
-@click.option("--quick", is_flag=True, help="Small models, few epochs, tiny generated data: shows that all works.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Small models, few epochs, tiny generated data: checks that everything works.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="List the runs and about how long they take; do nothing.")  # fmt: skip
-@click.option("--executor", type=click.Choice(EXECUTORS), default="local", help="Where runs are done.")  # fmt: skip
+@click.option("--executor", type=click.Choice(EXECUTORS), default="local", help="Where runs are trained.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once.  [default: by cores and memory]")  # fmt: skip
 @click.option("--replicas", type=click.IntRange(1), help="Runs that differ in their seed only to train as one program, at most; above 1 on JAX only.  [default: all where JAX has a GPU, else 1]")  # fmt: skip
 @click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), help="Folder of run directories.  [default: runs/reproduce, with --quick runs/quick]")  # fmt: skip
-@click.option("--equal-budget", is_flag=True, help="Beside the paper's methods SPL-TRN with as many gradients as M3S.")  # fmt: skip
-@click.option("--select", type=click.Choice(SELECTIONS), default="validation", help="What chooses the epoch that is tested. `paper`: as the published scripts do, some on test data.")  # fmt: skip
+@click.option("--equal-budget", is_flag=True, help="Add SPL-TRN with as many gradients as M3S.")  # fmt: skip
+@click.option("--select", type=click.Choice(SELECTIONS), default="validation", help="How the tested epoch is selected. `paper`: as in the published scripts, some of which use test data.")  # fmt: skip
 def reproduce(
     study: str,
     data_dir: pathlib.Path | None,
@@ -48,7 +48,7 @@ def reproduce(
     equal_budget: bool,
     select: str,
 ) -> None:
-    """Make all runs of a table or figure of the paper, and a report.
+    """Train and test all runs of a table or figure of the paper, and write a report.
 
     \b
     STUDY is one of
@@ -57,7 +57,7 @@ def reproduce(
       budget matrix steps alpha order site protocols        beyond the paper
       all                                                   everything
 
-    Finished runs are used as they are, interrupted ones go on where they were saved.
+    Finished runs are reused, interrupted ones resume.
 
     \b
     Example:
@@ -66,17 +66,18 @@ def reproduce(
     """
     from keras_m3s.study import executors
     from keras_m3s.study.plan import Settings, plan
+    from keras_m3s.study.workspace import Workspace
     from keras_m3s.utils import backend
 
     if not os.environ.get("KERAS_BACKEND") and quick:
-        os.environ["KERAS_BACKEND"] = _quickest()
+        os.environ["KERAS_BACKEND"] = _quick_backend()
     runs_dir = runs_dir or pathlib.Path("runs", "quick" if quick else "reproduce")
     datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run)
     seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
     methods = method_cards.paper() + (method_cards.equal_budget() if equal_budget else ())
     settings = Settings(datasets, range(seeds), quick, select, methods)
     planned = plan(study, settings)
-    place = executors.Place(
+    workspace = Workspace(
         runs=str(runs_dir),
         data_dir=str(data_dir or runs_dir / "data") if not manual_dir else _text(data_dir),
         manual_dir=_text(manual_dir),
@@ -84,9 +85,9 @@ def reproduce(
         replicas=replicas or 1,
     )
     if planned and replicas is None and not (quick or dry_run) and executor == "local":
-        replicas = executors.default_replicas(place, seeds)
-        place = dataclasses.replace(place, replicas=replicas)
-    jobs = jobs or executors.default_jobs(max(1, len(planned) // place.replicas))
+        replicas = executors.default_replicas(workspace, seeds)
+        workspace = dataclasses.replace(workspace, replicas=replicas)
+    jobs = jobs or executors.default_jobs(max(1, len(planned) // workspace.replicas))
     announce(study, planned, absent, runs_dir, jobs, listed=dry_run)
     if dry_run:
         return
@@ -95,10 +96,10 @@ def reproduce(
             "There must be data for at least one row. Pass --data-dir or --manual-dir with some, "
             "or neither for generated data."
         )
-    outcomes = many_runs.make(planned, place, executor, jobs)
-    print_tables(planned, place)
+    outcomes = many_runs.run_all(planned, workspace, executor, jobs)
+    print_tables(planned, workspace)
     finish(runs_dir, quick)
-    many_runs.raise_undone(outcomes)
+    many_runs.raise_if_undone(outcomes)
 
 
 def find_data(
@@ -108,10 +109,14 @@ def find_data(
     quick: bool,
     dry_run: bool,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """What is taken for each of the paper's data sets, and why nothing is for some."""
+    """The data to use for each of the paper's data sets, and why some have none.
+
+    Returns:
+        Data set of the paper -> name of the data, prepared unless `dry_run`; data set -> reason.
+    """
     from keras_m3s.study import plan
 
-    wanted = plan.datasets()
+    wanted = plan.paper_datasets()
     if data_dir is None and manual_dir is None:
         cards = {name: dataset_cards.CARDS[name] for name in wanted}
         found = {n: card.quick_stand_in if quick else card.stand_in for n, card in cards.items()}
@@ -135,10 +140,10 @@ def find_data(
 
 def _prepare(name: str, data_dir: pathlib.Path | None, manual_dir: pathlib.Path | None) -> None:
     from keras_m3s import data
-    from keras_m3s.study.executors import manual_dir as own_folder
+    from keras_m3s.study.workspace import manual_dir_of
 
     name, config = dataset_cards.split_name(name)
-    data.prepare(name, data_dir, own_folder(name, _text(manual_dir)), config)
+    data.prepare(name, data_dir, manual_dir_of(name, _text(manual_dir)), config)
 
 
 def announce(
@@ -149,62 +154,81 @@ def announce(
     jobs: int,
     listed: bool,
 ) -> None:
-    """What will be done, what not and why, and about how long it takes."""
+    """Prints the runs, the data that is missing, and an estimate of the time."""
     from keras_m3s.experiments.run_directory import RunDirectory
-    from keras_m3s.study import estimate
+    from keras_m3s.study import run_time
     from keras_m3s.study.plan import models_of
 
     for model in models_of(study):
         dataset = model_cards.CARDS[model].dataset
         if dataset in absent:
             reason = absent[dataset]
-            click.echo(f"{model} on {dataset}: left out, the data is not here: {reason}")
-    known = estimate.measured(runs_dir)
-    there = sum(RunDirectory(runs_dir / p.experiment.key).complete for p in planned)
+            click.echo(f"{model} on {dataset}: left out, its data is missing: {reason}")
+    measured = run_time.measured_epochs(runs_dir)
+    done = sum(RunDirectory(runs_dir / p.experiment.key).complete for p in planned)
     if listed:
         for p in planned:
             e = p.experiment
             retests = f"   and {len(p.retests)} more tests" if p.retests else ""
-            click.echo(f"{e.key:<72}{rate(e.missing_rate):>12}{e.epochs:>5} epochs{estimate.readable(estimate.seconds(p, known)):>10}{retests}")  # fmt: skip
-    left = estimate.readable(estimate.total(planned, runs_dir, jobs))
-    basis = "measured on runs that are there" if known else "a guess: nothing like it is there yet"
-    click.echo(f"{study}: {len(planned)} runs, {there} of them there; {jobs} at once, about {left} ({basis})")  # fmt: skip
+            click.echo(f"{e.key:<72}{rate(e.missing_rate):>12}{e.epochs:>5} epochs{run_time.format_seconds(run_time.run_seconds(p, measured)):>10}{retests}")  # fmt: skip
+    left = run_time.format_seconds(run_time.remaining_seconds(planned, runs_dir, jobs))
+    basis = "measured on earlier runs" if measured else "a rough guess: there are no earlier runs"
+    click.echo(f"{study}: {len(planned)} runs, {done} of them done; {jobs} at once, about {left} ({basis})")  # fmt: skip
 
 
-def print_tables(planned: Sequence[Any], place: Any) -> None:
-    """Methods side by side, a table for each model, data set and pair of rates."""
+def print_tables(planned: Sequence[Any], workspace: Any) -> None:
+    """Prints methods side by side, a table for each model, data set and pair of rates.
+
+    Runs of a sweep over steps, inner rates or orders are left to the report.
+    """
     from keras_m3s.report import text_table
 
     tables: dict[str, dict[str, list[Any]]] = {}
     for p in planned:
-        e, run = p.experiment, place.run(p)
-        published = model_cards.CARDS[e.model].settings["inner_learning_rate"]
+        e, run = p.experiment, workspace.run_directory(p)
+        settings = model_cards.CARDS[e.model].settings
+        published = settings.get("inner_learning_rate", e.inner_learning_rate)
         swept = (e.inner_steps, e.first_order, e.inner_learning_rate) != (1, True, published)
-        if not run.complete or swept:  # the report has the sweeps
+        if swept or not run.complete:
             continue
         title = f"{e.model} on {e.dataset}, {rate(e.missing_rate)} missing"
         title += "" if e.pattern == PAPER else f" ({e.pattern})"
         title += "" if e.site == "raw" else f" in {e.site} vectors"
-        mark = "" if e.select == "validation" else "; epochs chosen as the published scripts do"
-        tested = [(rate(e.test_missing_rate), run.read_json("metrics.json"))]
-        for c in p.retests:
-            file = run.retest_file(c.missing_rate, c.pattern)
-            if file.is_file():
-                tested.append((rate(c.missing_rate), run.read_json(file.name)["metrics"]))
-        for where, metrics in tested:
-            full = f"{title}, tested at {where}{mark}"
+        mark = "" if e.select == "validation" else "; epochs selected as in the published scripts"
+        for tested, metrics in _test_metrics(p, run):
+            full = f"{title}, tested at {tested}{mark}"
             tables.setdefault(full, {}).setdefault(e.method, []).append(metrics)
     for title, results in tables.items():
         click.echo(f"\n{title}:\n\n{text_table(results)}")
 
 
+def _test_metrics(planned: Any, run: Any) -> list[tuple[str, dict[str, float]]]:
+    """Rate and metrics of each test of a run; files that cannot be read are named and left out."""
+    from keras_m3s.report.records import read_metrics
+
+    files = {"metrics.json": planned.experiment.test_missing_rate}
+    for c in planned.retests:
+        file = run.retest_file(c.missing_rate, c.pattern)
+        if file.is_file():
+            files[file.name] = c.missing_rate
+    found = []
+    for name, tested in files.items():
+        try:
+            found.append((rate(tested), read_metrics(run, name)))
+        except (OSError, ValueError) as error:
+            click.echo(f"Left out of the tables: {error}", err=True)
+    return found
+
+
 def finish(runs_dir: pathlib.Path, quick: bool) -> None:
-    """Writes the report of all runs in the folder."""
+    """Writes a report on all runs in the folder."""
     from keras_m3s.report import write_report
 
     title = "M3S, the study"
     if quick:
-        title += ": quick settings, which show that all works and say nothing of the methods"
+        title += (
+            ": quick settings, which check that everything works and say nothing about the methods"
+        )
     try:
         page, *_ = write_report(runs_dir, runs_dir / "report", title=title)
     except ImportError as error:
@@ -223,8 +247,8 @@ def _text(path: pathlib.Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _quickest() -> str:
-    """PyTorch compiles nothing, which is most of what the others do in a run of seconds."""
+def _quick_backend() -> str:
+    """PyTorch if installed: compiling takes the others longer than a run of seconds."""
     import importlib.util
 
     from keras_m3s.utils import backend

@@ -56,11 +56,12 @@ def test_train_then_evaluate(tmp_path):
 def test_demo_makes_three_runs_and_one_table(tmp_path, monkeypatch, failing):
     """Of runs that are made elsewhere, see `tests/test_executors.py`: the slowest begins first."""
 
-    def execute(planned, place, executor, jobs):
-        assert executor == "local" and not place.follow and place.data_dir == str(tmp_path)
+    def execute(planned, workspace, executor, jobs):
+        assert executor == "local" and not workspace.follow
+        assert workspace.data_dir == str(tmp_path)
         outcomes = []
         for p in planned:
-            method, run = p.experiment.method, place.run(p)
+            method, run = p.experiment.method, workspace.run_directory(p)
             if method == failing:
                 outcomes.append(executors.Outcome(p.experiment.key, executors.FAILED, "no memory"))
                 continue

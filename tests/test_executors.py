@@ -1,4 +1,4 @@
-"""Many runs: here, on Ray and on Dask; failing, there already, at work elsewhere."""
+"""Studies on each executor: runs that fail, are finished, are locked, or are stopped."""
 
 import dataclasses
 import json
@@ -13,10 +13,23 @@ import keras
 import pytest
 
 from keras_m3s.experiments.run_directory import RunDirectory
-from keras_m3s.study import executors
-from keras_m3s.study.executors import BUSY, DONE, FAILED, REUSED, STOPPED, Place, execute
-from keras_m3s.study.plan import Condition, Planned
+from keras_m3s.study import executors, worker
+from keras_m3s.study.executors import execute
+from keras_m3s.study.plan import Condition, PlannedRun
+from keras_m3s.study.workspace import (
+    BUSY,
+    DONE,
+    FAILED,
+    REUSED,
+    STOPPED,
+    Workspace,
+    load_splits,
+    manual_dir_of,
+    run_states,
+)
+from keras_m3s.utils import termination
 from tests.small import small
+from tfds_builders import testing
 
 pytestmark = pytest.mark.once
 
@@ -24,140 +37,222 @@ pytestmark = pytest.mark.once
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    executors.load("synthetic_msa/tiny", Place("", str(folder), None, ""))
+    load_splits("synthetic_msa/tiny", Workspace("", str(folder), None, ""))
     return str(folder)
 
 
 @pytest.fixture
-def place(tmp_path, data_dir):
-    return Place(str(tmp_path / "runs"), data_dir, None, keras.backend.backend())
+def workspace(tmp_path, data_dir):
+    return Workspace(str(tmp_path / "runs"), data_dir, None, keras.backend.backend())
 
 
 def planned(**overrides):
-    return Planned(small("self_mm", "orig", **{"epochs": 1, **overrides}))
+    return PlannedRun(small("self_mm", "orig", **{"epochs": 1, **overrides}))
 
 
 @pytest.fixture(scope="module")
 def made_here(tmp_path_factory, data_dir):
-    """The numbers of `planned()` in this process."""
+    """Metrics of `planned()`, run in this process."""
     runs = str(tmp_path_factory.mktemp("here"))
-    place = Place(runs, data_dir, None, keras.backend.backend())
-    execute([planned()], place, jobs=1)
-    return place.run(planned()).read_json("metrics.json")
+    workspace = Workspace(runs, data_dir, None, keras.backend.backend())
+    execute([planned()], workspace, jobs=1)
+    return workspace.run_directory(planned()).read_json("metrics.json")
 
 
-def test_a_failing_run_is_told_and_the_others_go_on(place):
-    """In this process: the first has no data, the last is as good as any."""
-    retested = Planned(planned(seed=1).experiment, (Condition((0.6, 0.8)),))
-    all_three = [planned(), Planned(small("mmin", epochs=1)), retested]
-    outcomes = execute(all_three, place, jobs=1)
+def test_a_failing_run_is_reported_and_the_others_go_on(workspace):
+    """In this process; the second cannot be trained on its data."""
+    retested = PlannedRun(planned(seed=1).experiment, (Condition((0.6, 0.8)),))
+    all_three = [planned(), PlannedRun(small("mmin", epochs=1)), retested]
+    outcomes = execute(all_three, workspace, jobs=1)
     assert [o.status for o in outcomes] == [DONE, FAILED, DONE]
     assert "MMIN classifies: labels must be ints" in outcomes[1].message
-    broken = place.run(all_three[1])
+    broken = workspace.run_directory(all_three[1])
     assert json.loads((broken.path / "error.json").read_text()) == {"error": outcomes[1].message}
-    retest = place.run(retested).read_json("retest-0.60-0.80-span.json")
+    retest = workspace.run_directory(retested).read_json("retest-0.60-0.80-span.json")
     assert retest["test_missing_rate"] == [0.6, 0.8] and retest["pattern"] == "span"
-    assert retest["metrics"] != place.run(retested).read_json("metrics.json")
-    assert "test_loss" in place.run(retested).read_history()[0], "for curves"
-    assert [s for s, _ in executors.states(all_three, place).values()] == [DONE, FAILED, DONE]
-    assert [e for _, e in executors.states(all_three, place).values()] == [1, 0, 1]
+    assert retest["metrics"] != workspace.run_directory(retested).read_json("metrics.json")
+    assert "test_loss" in workspace.run_directory(retested).read_history()[0], "for curves"
+    assert [s for s, _ in run_states(all_three, workspace).values()] == [DONE, FAILED, DONE]
+    assert [e for _, e in run_states(all_three, workspace).values()] == [1, 0, 1]
 
-    before = (place.run(retested).path / "metrics.json").stat().st_mtime_ns
-    assert [o.status for o in execute(all_three, place, jobs=1)] == [REUSED, FAILED, REUSED]
-    assert (place.run(retested).path / "metrics.json").stat().st_mtime_ns == before
+    before = (workspace.run_directory(retested).path / "metrics.json").stat().st_mtime_ns
+    assert [o.status for o in execute(all_three, workspace, jobs=1)] == [REUSED, FAILED, REUSED]
+    assert (workspace.run_directory(retested).path / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_a_run_that_another_process_is_at_is_waited_for_at_the_end(place):
+def test_a_run_that_is_locked_is_retried_last(workspace):
     first, second = planned(), planned(seed=1)
     statuses = []
-    with place.run(first).locked():
-        (outcome,) = executors.work([first], place, threads=1, wait=False)
+    with workspace.run_directory(first).locked():
+        (outcome,) = worker.run_group([first], workspace, threads=1, wait=False)
         assert outcome.status == BUSY and "Another one is at" in outcome.message
         waiting = threading.Thread(
             target=lambda: statuses.extend(
-                o.status for o in execute([first, second], place, jobs=1)
+                o.status for o in execute([first, second], workspace, jobs=1)
             )
         )
         waiting.start()
         deadline = time.monotonic() + 60
-        while not place.run(second).complete and time.monotonic() < deadline:
+        while not workspace.run_directory(second).complete and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert place.run(second).complete and not place.run(first).complete
+        assert (
+            workspace.run_directory(second).complete and not workspace.run_directory(first).complete
+        )
     waiting.join(60)
     assert statuses == [DONE, DONE]
 
 
-def test_an_executor_that_is_none(place):
+def test_a_feature_file_goes_by_its_path(tmp_path, workspace):
+    path = testing.write(tmp_path / "my.pkl", testing.mmsa_content())
+    of_file = PlannedRun(dataclasses.replace(small("misa", "orig", epochs=1), dataset=str(path)))
+    (outcome,) = execute([of_file], workspace, jobs=1)
+    assert outcome.status == DONE, outcome.message
+
+
+def test_the_environment_is_restored(workspace, monkeypatch):
+    """After a run in this process, also if it fails."""
+    seen = []
+
+    def fail(*_):
+        seen.append(dict(os.environ))
+        raise FloatingPointError("made to fail")
+
+    monkeypatch.setattr(worker, "load_splits", fail)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("TF_NUM_INTEROP_THREADS", raising=False)
+    before = dict(os.environ)
+    (outcome,) = execute([planned()], workspace, jobs=1)
+    assert outcome.message == "FloatingPointError: made to fail"
+    assert seen[0]["TF_NUM_INTEROP_THREADS"] == "1" and seen[0]["OMP_NUM_THREADS"] != "3"
+    assert dict(os.environ) == before
+
+
+def test_another_backend_than_that_of_this_process_is_refused(workspace):
+    other = dataclasses.replace(workspace, backend="another")
+    message = "must be the one Keras runs on in this process. Received: backend='another', and"
+    with pytest.raises(ValueError, match=message):
+        execute([planned()], other, jobs=1)
+    assert not workspace.run_directory(planned()).path.exists(), "no run is marked as failed"
+
+
+def test_finished_runs_are_not_called_unstarted_after_a_stop(workspace, monkeypatch):
+    """The first is finished before, the second when the stop comes, the third has a checkpoint."""
+    runs = [planned(seed=seed) for seed in range(4)]
+
+    def finish(one):
+        workspace.run_directory(one).write_json("metrics.json", {"mae": 1.0})
+
+    def stopped(*_):
+        finish(runs[1])
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("a worker ended in some way")
+
+    finish(runs[0])
+    with workspace.run_directory(runs[2]).writing("last-0001.keras"):
+        pass
+    monkeypatch.setattr("joblib.Parallel.__call__", stopped)
+    with termination.graceful():
+        outcomes = execute(runs, workspace, jobs=1)
+        (later,) = worker.run_group([runs[0]], workspace, threads=1, wait=False)
+    assert [o.status for o in outcomes] == [REUSED, DONE, STOPPED, STOPPED]
+    assert "resumes it from its newest checkpoint" in outcomes[2].message
+    assert outcomes[3].message == "Not started before the stop."
+    assert later.status == REUSED
+
+
+def test_a_stopped_study_can_be_executed_again(workspace, monkeypatch):
+    """In this process, without a graceful scope of the caller."""
+    runs = [planned(), planned(seed=1)]
+    train_and_test = worker._train_and_test
+
+    def stopped_after(*arguments):
+        errors = train_and_test(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return errors
+
+    signals = []
+    handler = signal.signal(signal.SIGTERM, lambda *_: signals.append(1))
+    try:
+        monkeypatch.setattr(worker, "_train_and_test", stopped_after)
+        assert [o.status for o in execute(runs, workspace, jobs=1)] == [DONE, STOPPED]
+        monkeypatch.setattr(worker, "_train_and_test", train_and_test)
+        assert [o.status for o in execute(runs, workspace, jobs=1)] == [REUSED, DONE]
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert not signals
+
+
+def test_an_unknown_executor(workspace):
     with pytest.raises(ValueError, match="`executor` must be one of .*Received: 'slurm'"):
-        execute([], place, "slurm")
+        execute([], workspace, "slurm")
 
 
-def test_workers_share_the_cores_and_what_was_compiled(tmp_path, monkeypatch):
+def test_workers_share_cores_and_compilation_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    place = Place(str(tmp_path), None, None, "torch")
-    one = executors._worker_environment(place, 1)
+    workspace = Workspace(str(tmp_path), None, None, "torch")
+    one = worker.environment_variables(workspace, 1)
     assert one["OMP_NUM_THREADS"] == one["TF_NUM_INTRAOP_THREADS"] == "1"
-    assert executors._worker_environment(place, 8)["MKL_NUM_THREADS"] == "8"
+    assert worker.environment_variables(workspace, 8)["MKL_NUM_THREADS"] == "8"
     assert one["KERAS_BACKEND"] == "torch"
     assert one["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / ".compiled")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
-    assert executors._worker_environment(place, 1)["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
+    assert worker.environment_variables(workspace, 1)["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
 
 
-@pytest.mark.parametrize("jobs, heaps", [(4, "1"), (1, None)])
-def test_a_worker_of_one_thread_has_one_heap(monkeypatch, jobs, heaps):
+@pytest.mark.parametrize("jobs, arenas", [(4, "1"), (1, None)])
+def test_a_worker_of_one_thread_has_one_malloc_arena(monkeypatch, jobs, arenas):
     monkeypatch.setattr("joblib.cpu_count", lambda: 4)
     monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
-    with executors._backend("local", jobs):
-        assert os.environ.get("MALLOC_ARENA_MAX") == heaps
+    with executors._joblib_backend("local", jobs):
+        assert os.environ.get("MALLOC_ARENA_MAX") == arenas
     assert "MALLOC_ARENA_MAX" not in os.environ
     monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
-    with executors._backend("local", jobs):
+    with executors._joblib_backend("local", jobs):
         assert os.environ["MALLOC_ARENA_MAX"] == "8"
     assert os.environ["MALLOC_ARENA_MAX"] == "8"
 
 
-def test_own_folder_of_a_data_set(tmp_path):
+def test_source_folder_of_a_data_set(tmp_path):
     (tmp_path / "cmu_mosi").mkdir()
-    assert executors.manual_dir("cmu_mosi", str(tmp_path)) == str(tmp_path / "cmu_mosi")
-    assert executors.manual_dir("ch_sims", str(tmp_path)) == str(tmp_path)
-    assert executors.manual_dir("ch_sims", None) is None
+    assert manual_dir_of("cmu_mosi", str(tmp_path)) == str(tmp_path / "cmu_mosi")
+    assert manual_dir_of("ch_sims", str(tmp_path)) == str(tmp_path)
+    assert manual_dir_of("ch_sims", None) is None
 
 
-def test_runs_that_differ_in_their_seed_only_are_one_piece_of_work():
+def test_runs_that_differ_only_in_their_seed_are_one_group():
     retested = [
-        Planned(planned(seed=seed).experiment, (Condition((0.6, 0.8)),)) for seed in range(3)
+        PlannedRun(planned(seed=seed).experiment, (Condition((0.6, 0.8)),)) for seed in range(3)
     ]
     several = [planned(seed=0), *retested, planned(seed=1), planned(seed=1, epochs=2)]
     a, b, c, d, e, f = several
-    assert executors._groups(several, 1) == [(a,), (e,), (b,), (c,), (d,), (f,)]
-    assert executors._groups(several, 2) == [(a, e), (b, c), (d,), (f,)]
+    assert executors._group_seeds(several, 1) == [(a,), (e,), (b,), (c,), (d,), (f,)]
+    assert executors._group_seeds(several, 2) == [(a, e), (b, c), (d,), (f,)]
 
 
-@pytest.mark.parametrize("said, replicas", [("True\n", 5), ("False\n", 1), ("", 1)])
-def test_all_seeds_at_once_where_a_process_finds_that_it_pays(monkeypatch, place, said, replicas):
-    def asked(command, env, **_):
-        assert "worth_it" in command[-1] and env["KERAS_BACKEND"] == "jax"
-        return subprocess.CompletedProcess(command, 0, said, "")
+@pytest.mark.parametrize("printed, replicas", [("True\n", 5), ("False\n", 1), ("", 1)])
+def test_all_seeds_are_replicas_on_an_accelerator(monkeypatch, workspace, printed, replicas):
+    def run(command, env, **_):
+        assert "runs_on_accelerator" in command[-1] and env["KERAS_BACKEND"] == "jax"
+        return subprocess.CompletedProcess(command, 0, printed, "")
 
-    monkeypatch.setattr(subprocess, "run", asked)
-    place = dataclasses.replace(place, backend="jax")
-    assert executors.default_replicas(place, 5) == replicas
-    assert executors.default_replicas(place, 1) == 1
+    monkeypatch.setattr(subprocess, "run", run)
+    workspace = dataclasses.replace(workspace, backend="jax")
+    assert executors.default_replicas(workspace, 5) == replicas
+    assert executors.default_replicas(workspace, 1) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["local", "ray", "dask"])
-def test_two_workers(place, made_here, executor):
-    """Other processes do the runs, and their numbers are those of this one; one fails there."""
+def test_two_workers(workspace, made_here, executor):
+    """Runs in other processes give the numbers of this one; one of them fails."""
     if executor != "local":
         pytest.importorskip({"ray": "ray", "dask": "distributed"}[executor])
     runs = [planned(), planned(seed=1)]
-    taken = place.run(runs[1])
+    taken = workspace.run_directory(runs[1])
     taken.start(planned(seed=2).experiment)
     taken.write_json("metrics.json", {})
     try:
-        outcomes = execute(runs, place, executor, jobs=2)
+        outcomes = execute(runs, workspace, executor, jobs=2)
     finally:
         if executor == "ray":
             import ray
@@ -166,34 +261,39 @@ def test_two_workers(place, made_here, executor):
     assert [o.status for o in outcomes] == [DONE, FAILED]
     assert outcomes[1].message.startswith("ChangedExperimentError: ")
     # Sums of another number of threads may end in other digits.
-    assert place.run(runs[0]).read_json("metrics.json") == pytest.approx(made_here, rel=1e-5)
+    assert workspace.run_directory(runs[0]).read_json("metrics.json") == pytest.approx(
+        made_here, rel=1e-5
+    )
 
 
 STUDY = """
 import sys
 from keras_m3s.study import executors
-from keras_m3s.utils import termination
-from keras_m3s.study.executors import Place
-from keras_m3s.study.plan import Planned
+from keras_m3s.study.workspace import Workspace
+from keras_m3s.study.plan import PlannedRun
 from tests.small import small
 if __name__ == "__main__":
-    termination.install(children=True)
     runs, data_dir, backend = sys.argv[1:]
-    several = [Planned(small("self_mm", "orig", epochs=2000, seed=seed)) for seed in range(3)]
-    done = executors.execute(several, Place(runs, data_dir, None, backend), jobs=2)
+    workspace = Workspace(runs, data_dir, None, backend)
+    several = [PlannedRun(small("self_mm", "orig", epochs=2000, seed=seed)) for seed in range(3)]
+    done = executors.execute(several, workspace, jobs=2)
     print([o.status for o in done])
-    print(done[0].message)
+    print(done[0].message, flush=True)
+    again = [PlannedRun(small("self_mm", "orig", epochs=1, seed=seed)) for seed in range(2)]
+    print([o.status for o in executors.execute(again, workspace, jobs=2)])
 """
 
 
 @pytest.mark.slow
-def test_sigterm_reaches_the_workers(place):
+def test_sigterm_reaches_the_workers(workspace):
     def planned_long(seed):
         return RunDirectory(
-            place.run(Planned(small("self_mm", "orig", epochs=2000, seed=seed))).path
+            workspace.run_directory(
+                PlannedRun(small("self_mm", "orig", epochs=2000, seed=seed))
+            ).path
         )
 
-    arguments = [place.runs, place.data_dir, place.backend]
+    arguments = [workspace.runs, workspace.data_dir, workspace.backend]
     main = subprocess.Popen(
         [sys.executable, "-c", STUDY, *arguments], stdout=subprocess.PIPE, text=True
     )
@@ -203,9 +303,10 @@ def test_sigterm_reaches_the_workers(place):
             assert time.monotonic() < deadline and main.poll() is None
             time.sleep(0.2)
         os.kill(main.pid, signal.SIGTERM)
-        printed, _ = main.communicate(timeout=60)
+        printed, _ = main.communicate(timeout=120)
     finally:
         main.kill()
-    statuses, message = printed.strip().splitlines()[-2:]
+    statuses, message, again = printed.strip().splitlines()[-3:]
     assert statuses == str([STOPPED] * 3) and "epochs of" in message
+    assert again == str([DONE] * 2), "in the same process, by workers that were not asked to stop"
     assert planned_long(0).checkpoints and planned_long(1).checkpoints

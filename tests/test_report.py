@@ -1,4 +1,4 @@
-"""Tables: what stands in which cell."""
+"""The short table of results: its cells and layouts."""
 
 import pytest
 
@@ -23,6 +23,11 @@ def test_cells():
 
 def test_one_method_one_seed():
     assert comparison_rows({"orig": [{"acc": 0.25}]}) == [["Method", "Acc"], ["ORIG", "0.2500"]]
+
+
+def test_metrics_that_not_all_runs_have_are_left_out():
+    results = {"orig": [{"mae": 1.0, "acc7": 0.3}], "m3s": [{"corr": 0.5, "acc7": 0.4}]}
+    assert [row[1:] for row in comparison_rows(results)][:2] == [["Acc-7"], ["0.3000"]]
 
 
 def test_layouts_hold_the_same_cells():

@@ -1,4 +1,4 @@
-"""Reports of made-up runs: the right numbers in the right places, in every format."""
+"""Reports of made-up runs: their numbers, in every format, and damaged runs."""
 
 import csv
 import json
@@ -16,9 +16,12 @@ from made_up_runs import P1, make_run
 
 from keras_m3s.cli import report as cli_report
 from keras_m3s.cli.main import main
-from keras_m3s.report import FORMATS, collect, curves, paper, results, significance, write_report
+from keras_m3s.report import FORMATS, curves, paper, records, results, significance, write_report
 from keras_m3s.report.build import build
 from keras_m3s.report.content import Figure, Table
+from keras_m3s.report.groups import TRAINING, duplicates, group_runs, with_paper_retests
+from keras_m3s.report.records import read_runs
+from keras_m3s.report.significance_tables import significance_rows
 
 pytestmark = pytest.mark.once
 
@@ -54,7 +57,7 @@ def report(runs, tmp_path_factory):
 
 
 def group(runs, dataset, test=MEDIUM, train=MEDIUM):
-    found = collect.groups(collect.with_paper_retests(collect.read_runs(runs)))
+    found = group_runs(with_paper_retests(read_runs(runs)))
     return next(g for g in found if g.values["dataset"] == dataset and g.values["test_missing_rate"] == test and g.values["missing_rate"] == train)  # fmt: skip
 
 
@@ -69,7 +72,7 @@ def rows(report, name):
 
 
 class Page(HTMLParser):
-    """What a page refers to, its ids and its text."""
+    """References, ids and unclosed tags of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -90,12 +93,14 @@ class Page(HTMLParser):
 
 
 def test_status_of_each_run(runs):
-    found = {run.name: run for run in collect.read_runs(runs)}
-    by = {status: [r for r in found.values() if r.status == status] for status in (collect.COMPLETE, collect.FAILED, collect.INCOMPLETE, collect.UNREADABLE)}  # fmt: skip
+    found = {run.name: run for run in read_runs(runs)}
+    by = {status: [r for r in found.values() if r.status == status] for status in (records.COMPLETE, records.FAILED, records.INCOMPLETE, records.UNREADABLE)}  # fmt: skip
     assert [len(v) for v in by.values()] == [18, 1, 1, 1]
-    assert "loss must stay finite" in by[collect.FAILED][0].problem
-    assert by[collect.INCOMPLETE][0].problem == "6 of 12 epochs"
-    assert "JSONDecodeError" in by[collect.UNREADABLE][0].problem
+    assert "loss must stay finite" in by[records.FAILED][0].problem
+    assert by[records.INCOMPLETE][0].problem == "6 of 12 epochs"
+    assert by[records.UNREADABLE][0].problem.startswith(
+        "metrics.json must be as keras-m3s wrote it"
+    )
     assert sum(name.startswith("deeper/") for name in found) == 3
 
 
@@ -124,13 +129,13 @@ def test_table_of_results(runs):
 
 def test_retests_stand_for_table_4(runs):
     found = group(runs, "cmu_mosi", test=HIGH)
-    assert results.paper_block(found) is paper.find("cmu_mosi", "mmim", MEDIUM, HIGH)
+    assert results.paper_rows(found) is paper.find("cmu_mosi", "mmim", MEDIUM, HIGH)
     value = found.arms[0].by_seed("mae")[0]
     assert value == measured(runs, "cmu_mosi-mmim-orig*seed0", "retest-0.60-0.80-span.json")[0]["metrics"]["mae"]  # fmt: skip
 
 
 def test_comparisons_and_their_correction(runs):
-    found = results.comparison_rows(group(runs, "cmu_mosi"))
+    found = significance_rows(group(runs, "cmu_mosi"))
     assert len(found) == 4 * 3
     row = found[0]
     assert (row["first"], row["second"], row["metric"], row["pairs"]) == ("ORIG", "ORIG + M3S", "mae", 3)  # fmt: skip
@@ -141,20 +146,87 @@ def test_comparisons_and_their_correction(runs):
 
 
 def test_selection_by_the_paper_is_marked_wherever_it_counts(runs):
-    content = build(collect.read_runs(runs))
-    blocks = [b for s in content.sections for b in s.blocks if isinstance(b, (Table, Figure)) and "MMIN" in b.title]  # fmt: skip
+    content = build(read_runs(runs))
+    blocks = [b for s in content.sections for b in s.elements if isinstance(b, (Table, Figure)) and "MMIN" in b.title]  # fmt: skip
     assert len(blocks) == 2
     assert all("†" in b.title and any("--select paper" in n for n in b.notes) for b in blocks)
-    run_list = next(b for s in content.sections for b in s.blocks if b.title == "Runs")
+    run_list = next(b for s in content.sections for b in s.elements if b.title == "Runs")
     assert [row[4].text for row in run_list.rows if row[3].text == "MMIN"] == ["M3S †"] * 3
     assert any("--select paper" in warning for warning in content.warnings)
 
 
-def test_selection_may_stand_in_the_environment(tmp_path):
+NESTED = "[" * 400 + "]" * 400
+RETEST = '{"test_missing_rate": [0.6, 0.8], "metrics": {"mae": 1.0}}'
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("retest-0.60-0.80-span.json", '{"test_missing_rate": [0.6, 0.8]}'),
+        ("retest-0.60-0.80-span.json", RETEST.replace('{"mae": 1.0}', "[1.0]")),
+        ("retest-0.60-0.80-span.json", RETEST.replace("[0.6, 0.8]", "[0.6, 1e3]")),
+        ("retest-0.60-0.80-span.json", RETEST.replace("0.8", "1" + 400 * "0")),
+        ("retest-0.60-0.80-span.json", RETEST.replace("]", '], "pattern": ["span"]')),
+        ("retest-0.60-0.80-span.json", f"[{RETEST}]"),
+        ("environment.json", "[]"),
+        ("environment.json", '{"packages": [["keras", "3.15"]]}'),
+        ("environment.json", '{"data": "0123"}'),
+        ("environment.json", f'{{"platform": {NESTED}}}'),
+        ("experiment.json", '["synthetic_msa"]'),
+        ("experiment.json", {"seed": "zero"}),
+        ("experiment.json", {"method": ["m3s"]}),
+        ("experiment.json", {"select": None}),
+        ("experiment.json", {"missing_rate": [0.8, 0.6]}),
+        ("experiment.json", {"dataset": "\ud800"}),
+        ("experiment.json", {"model_arguments": json.loads(NESTED)}),
+        ("metrics.json", "[0.5]"),
+        ("history.csv", "epoch,loss\n2,nothing"),
+    ],
+)
+def test_a_damaged_run_is_unreadable_and_the_others_count(tmp_path, file, content):
+    good = make_run(tmp_path / "runs", seed=0)
+    bad = make_run(tmp_path / "runs", seed=1, retests=[HIGH])
+    if isinstance(content, dict):
+        content = json.dumps(json.loads((bad / file).read_text()) | content)
+    (bad / file).write_text(content)
+    write_report(tmp_path / "runs", tmp_path / "out", ["html", "csv"])
+    status = {row["run"]: (row["status"], row["problem"]) for row in rows(tmp_path / "out", "runs")}
+    assert status[good.name] == ("complete", "")
+    assert status[bad.name][0] == "unreadable" and status[bad.name][1].startswith(
+        (file, f"`{file}`")
+    )
+    assert {row["seeds"] for row in rows(tmp_path / "out", "results")} == {"0"}
+
+
+def test_values_that_are_no_finite_numbers_are_left_out(tmp_path):
+    run = make_run(tmp_path)
+    metrics = '{"mae": 1%s, "corr": NaN, "acc2": true, "acc7": 0.5}' % (400 * "0")
+    (run / "metrics.json").write_text(metrics)
+    assert read_runs(tmp_path)[0].metrics == {"acc7": 0.5}
+
+
+def test_an_error_that_cannot_be_read(tmp_path):
+    run = make_run(tmp_path, state="failed")
+    (run / "error.json").write_text(f'{{"error": {NESTED}}}')
+    (record,) = read_runs(tmp_path)
+    assert (record.status, record.problem) == ("failed", "error.json cannot be read")
+
+
+def test_labels_are_not_parsed_as_formulas(tmp_path):
+    make_run(tmp_path, missing_rate=MEDIUM, retests=[HIGH])
+    for rate, other in ((MEDIUM, HIGH), (HIGH, MEDIUM)):
+        path = make_run(tmp_path, missing_rate=rate, retests=[other], seed=3)
+        values = json.loads((path / "experiment.json").read_text()) | {"method": "$a^$"}
+        (path / "experiment.json").write_text(json.dumps(values))
+    write_report(tmp_path, tmp_path / "out", ["html", "latex"])
+    assert "$a^$" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_experiment_says_how_epochs_were_selected(tmp_path):
     path = make_run(tmp_path)
     values = json.loads((path / "environment.json").read_text())
     (path / "environment.json").write_text(json.dumps(values | {"select": "paper"}))
-    assert collect.groups(collect.read_runs(tmp_path))[0].title.endswith("†")
+    assert not group_runs(read_runs(tmp_path))[0].title.endswith("†")
 
 
 def test_other_settings_are_not_pooled(tmp_path):
@@ -163,14 +235,14 @@ def test_other_settings_are_not_pooled(tmp_path):
         make_run(tmp_path, method="spl-trn-equal", seed=seed, inner_steps=steps)
     make_run(tmp_path, method="orig")
     make_run(tmp_path, method="m3s", site="encoded")
-    first, second = collect.groups(collect.read_runs(tmp_path))
+    first, second = group_runs(read_runs(tmp_path))
     assert [(arm.label, list(arm.runs)) for arm in first.arms] == [("ORIG", [0]), ("ORIG + SPL-TRN (equal budget)", [0, 1]), ("ORIG + M3S", [0, 1])]  # fmt: skip
     assert [arm.label for arm in first.variations] == ["ORIG + SPL-TRN (equal budget), inner_steps 2", "ORIG + M3S, inner_steps 2"]  # fmt: skip
     assert [arm.label for arm in second.arms] == ["ORIG + M3S"] and "encoded" in second.title
     assert any("not all methods have the same seeds" in n for n in results.cautions(first))
     table = results.variation_table(first, "key")
     assert len(table.rows) == 4 and results.variation_table(second, "key") is None
-    compared = [(r["second"], r["first"]) for r in results.comparison_rows(first) if r["variation"] and r["metric"] == "mae"]  # fmt: skip
+    compared = [(r["second"], r["first"]) for r in significance_rows(first) if r["variation"] and r["metric"] == "mae"]  # fmt: skip
     equal, m3s = (arm.label for arm in first.variations)
     assert compared == [(equal, "ORIG + SPL-TRN (equal budget)"), (m3s, "ORIG + M3S"), (m3s, equal)]
 
@@ -180,19 +252,19 @@ def test_variations_are_a_family_of_their_own(tmp_path):
         for steps in (1, 2):
             make_run(tmp_path, method="m3s", seed=seed, inner_steps=steps)
         make_run(tmp_path, method="orig", seed=seed)
-    (found,) = collect.groups(collect.read_runs(tmp_path))
-    main = [r for r in results.comparison_rows(found) if not r["variation"]]
+    (found,) = group_runs(read_runs(tmp_path))
+    main = [r for r in significance_rows(found) if not r["variation"]]
     assert [r["t_holm"] for r in main] == significance.holm([r["t"] for r in main])
     assert len(main) == 3
 
 
-def test_other_data_and_copies_are_said(tmp_path):
+def test_other_data_and_copies_are_noted(tmp_path):
     make_run(tmp_path, seed=0)
     make_run(tmp_path, seed=1, data="f" * 64)
     shutil.copytree(next(tmp_path.glob("*seed0")), tmp_path / "zz-copy")
-    runs = collect.read_runs(tmp_path)
-    assert [run.name for run in collect.duplicates(runs)] == ["zz-copy"]
-    (found,) = collect.groups(runs)
+    runs = read_runs(tmp_path)
+    assert [run.name for run in duplicates(runs)] == ["zz-copy"]
+    (found,) = group_runs(runs)
     assert len(found.runs) == 2
     assert any("2 different data" in note for note in results.cautions(found))
 
@@ -202,7 +274,7 @@ def test_bands_by_hand(tmp_path):
         path = make_run(tmp_path, seed=seed)
         lines = ["epoch,loss", *(f"{i}.0,{v}" for i, v in enumerate(losses, 1))]
         (path / "history.csv").write_text("\n".join(lines))
-    (found,) = collect.groups(collect.read_runs(tmp_path), collect.TRAINING)
+    (found,) = group_runs(read_runs(tmp_path), TRAINING)
     first, second = curves.learning(found.arms[0], "loss")
     assert (first["mean"], first["runs"]) == (2.0, 2)
     assert first["high"] - first["mean"] == pytest.approx(np.sqrt(2))
@@ -212,7 +284,7 @@ def test_bands_by_hand(tmp_path):
 def test_areas_are_over_common_rates(tmp_path):
     for method, rates in (("orig", P1[:4]), ("m3s", P1[:3])):
         make_run(tmp_path, method=method, retests=rates)
-    (found,) = collect.groups(collect.read_runs(tmp_path), collect.TRAINING)
+    (found,) = group_runs(read_runs(tmp_path), TRAINING)
     row = curves.area_rows(found, "span", ranges=False)[0]
     m = [v["metrics"]["mae"] for r in ("0.00", "0.10", "0.20") for v in measured(tmp_path, "*orig*", f"retest-{r}-{r}-span.json")]  # fmt: skip
     assert (row["label"], row["metric"], row["rates"], row["highest_rate"]) == ("ORIG", "mae", 3, 0.2)  # fmt: skip
@@ -221,14 +293,14 @@ def test_areas_are_over_common_rates(tmp_path):
 
 
 def test_matrix_of_rates(runs):
-    found = [g for g in collect.groups(collect.read_runs(runs), collect.TRAINING) if g.values["dataset"] == "cmu_mosi"]  # fmt: skip
+    found = [g for g in group_runs(read_runs(runs), TRAINING) if g.values["dataset"] == "cmu_mosi"]  # fmt: skip
     cells = curves.matrix(found, "mae")["ORIG + M3S"]
     assert set(cells) == {(a, b) for a in (MEDIUM, HIGH) for b in (MEDIUM, HIGH)}
     expected = [m["metrics"]["mae"] for m in measured(runs, "cmu_mosi-mmim-m3s-0.6*", "retest-0.40-0.60-span.json")]  # fmt: skip
     assert cells[HIGH, MEDIUM] == pytest.approx(np.mean(expected))
 
 
-def test_page_is_whole_and_needs_nothing_else(report):
+def test_page_is_well_formed_and_self_contained(report):
     text = (report / "report.html").read_text()
     page = Page(text)
     assert not page.wrong and not page.open
@@ -243,12 +315,12 @@ def test_page_is_whole_and_needs_nothing_else(report):
 
 
 def test_every_format_has_the_same_cells(report, runs):
-    content = build(collect.read_runs(runs))
+    content = build(read_runs(runs))
     html = re.sub(r"<[^>]+>", "", (report / "report.html").read_text()).replace("&lt;", "<").replace("&#39;", "'")  # fmt: skip
     markdown = (report / "report.md").read_text().replace("\\", "")
     tex = (report / "report.tex").read_text()
     for section in content.sections:
-        for table in (b for b in section.blocks if isinstance(b, Table)):
+        for table in (b for b in section.elements if isinstance(b, Table)):
             for row in table.rows:
                 for cell in row:
                     for words in (cell.text, *cell.details):
@@ -294,9 +366,11 @@ def test_a_single_run(tmp_path, state):
 
 def test_command(tmp_path):
     make_run(tmp_path / "runs")
-    result = CliRunner().invoke(main, ["report", str(tmp_path / "runs"), "--format", "html"])
-    assert result.exit_code == 0, result.output
-    assert result.output.strip() == str(tmp_path / "runs/report/report.html")
+    arguments = ["report", str(tmp_path / "runs"), "--format", "html"]
+    for more, folder in (([], tmp_path / "runs/report"), (["--output", "out"], tmp_path / "out")):
+        result = CliRunner().invoke(main, [*arguments, *(str(tmp_path / a) if a == "out" else a for a in more)])  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert result.output.strip() == str(folder / "report.html")
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -1,4 +1,4 @@
-"""The command `reproduce`: what it lists, runs, leaves out and reports as failed."""
+"""The command `reproduce`: runs that it lists, executes, leaves out and reports as failed."""
 
 import dataclasses
 import json
@@ -10,8 +10,10 @@ from click.testing import CliRunner
 
 from keras_m3s.cli import reproduce as command
 from keras_m3s.cli.main import main
+from keras_m3s.experiments.config import Experiment
 from keras_m3s.registry import models
 from keras_m3s.study import plan
+from keras_m3s.study.workspace import Workspace
 
 pytestmark = pytest.mark.once
 
@@ -37,7 +39,7 @@ def test_a_dry_run_lists_runs_and_time_and_does_nothing(tmp_path):
     assert len(listed) == 2 * 3 * 2 and all("and 1 more tests" in line for line in listed)
     assert sum("iemocap-mmin-m3s-seed" in line for line in listed) == 2
     assert all("40-60 %" in line for line in listed)
-    assert lines[-1].startswith("table4: 12 runs, 0 of them there; ") and "about" in lines[-1]
+    assert lines[-1].startswith("table4: 12 runs, 0 of them done; ") and "about" in lines[-1]
     assert not runs.exists()
 
 
@@ -58,8 +60,8 @@ def quick_mmim(monkeypatch, arguments):
     monkeypatch.setitem(models.CARDS, "mmim", changed)
 
 
-def test_a_data_set_that_is_not_there_is_said_and_the_rest_goes_on(tmp_path, monkeypatch):
-    """Two models of four have data; a run of one of them fails, the rest is done all the same."""
+def test_a_missing_data_set_is_reported_and_the_rest_goes_on(tmp_path, monkeypatch):
+    """Two models of four have data; the runs of one of them fail."""
     monkeypatch.setattr(
         command, "find_data", lambda *_: (TWO_OF_FOUR, {"iemocap": "no such folder"})
     )
@@ -67,7 +69,7 @@ def test_a_data_set_that_is_not_there_is_said_and_the_rest_goes_on(tmp_path, mon
     quick_mmim(monkeypatch, {"hidden_size": 0})
     monkeypatch.setattr(command, "finish", lambda *_: None)  # the report is drawn below
     result = run("table2", "--quick", "--seeds", 1, "--jobs", 1, "--runs", tmp_path / "runs")
-    assert "mmin on iemocap: left out, the data is not here: no such folder" in result.output
+    assert "mmin on iemocap: left out, its data is missing: no such folder" in result.output
     assert "misa on synthetic_msa/tiny, 40-60 % missing, tested at 40-60 %:" in result.output
     assert "mmim on" not in result.output
     assert result.exit_code == 1 and "3 of 6 runs are not done" in result.output
@@ -78,8 +80,26 @@ def test_a_data_set_that_is_not_there_is_said_and_the_rest_goes_on(tmp_path, mon
 
     quick_mmim(monkeypatch, {"hidden_size": 8})
     result = run("table2", "--quick", "--seeds", 1, "--jobs", 1, "--runs", tmp_path / "runs")
-    assert result.exit_code == 0 and "3 runs are there already" in result.output
+    assert result.exit_code == 0 and "3 runs are already done" in result.output
     assert result.output.count("ORIG + M3S") == 2
+
+
+def test_damaged_results_are_left_out_of_the_tables(tmp_path, capsys):
+    workspace = Workspace(str(tmp_path), None, None, "torch")
+    retests = (plan.Condition((0.6, 0.8)),)
+    planned = [
+        plan.PlannedRun(Experiment.of("synthetic_msa", "misa", "orig", seed=seed), retests)
+        for seed in range(2)
+    ]
+    for p, mae in zip(planned, (1.25, 1.5), strict=True):
+        run = workspace.run_directory(p)
+        run.write_json("metrics.json", {"mae": mae})
+        run.write_json("retest-0.60-0.80-span.json", {"test_missing_rate": [0.6, 0.8]})
+    (run.path / "metrics.json").write_text('{"mae": ')
+    command.print_tables(planned, workspace)
+    printed = capsys.readouterr()
+    assert "tested at 40-60 %" in printed.out and "1.2500" in printed.out
+    assert printed.err.count("Left out of the tables: ") == 3
 
 
 def test_nothing_to_run(tmp_path):
@@ -95,7 +115,7 @@ def test_selection_as_published_is_marked(tmp_path, monkeypatch):
     arguments = ["figure3", "--quick", "--seeds", 1, "--jobs", 1, "--runs", tmp_path / "runs"]
     result = run(*arguments, "--select", "paper")
     assert result.exit_code == 0, result.output
-    assert "epochs chosen as the published scripts do" in result.output
+    assert "epochs selected as in the published scripts" in result.output
     assert (tmp_path / "runs" / "report" / "report.html").is_file()
     files = list((tmp_path / "runs").glob("*/experiment.json"))
     assert {json.loads(f.read_text())["select"] for f in files} == {"paper"} and len(files) == 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from keras_m3s.report.robustness import RATES, auilc, mean_over_rates
+from keras_m3s.report.rate_summaries import RATES, auilc, mean_over_rates
 from keras_m3s.report.significance import compare, holm, summarize
 
 pytestmark = pytest.mark.once

@@ -1,4 +1,4 @@
-"""Studies against sections 4.4 and 5 of the paper, and what the controls hold equal."""
+"""Studies against sections 4.4 and 5 of the paper, the budget of the controls, run times."""
 
 import collections
 
@@ -11,8 +11,9 @@ from keras_m3s.experiments.build import train_batches
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.registry import methods as method_cards
 from keras_m3s.registry import models as model_cards
-from keras_m3s.study import estimate
-from keras_m3s.study.plan import Condition, Planned, Settings, models_of, plan
+from keras_m3s.study import run_time
+from keras_m3s.study.plan import Condition, PlannedRun, Settings, models_of, plan
+from keras_m3s.study.workspace import STARTED, Workspace, run_states
 
 pytestmark = pytest.mark.once
 
@@ -151,7 +152,7 @@ def test_the_control_beside_the_papers_methods():
     assert runs("budget", methods=METHODS + CONTROLS) == runs("budget"), "has methods of its own"
 
 
-def test_data_that_is_not_there_leaves_the_rest():
+def test_missing_data_leaves_out_its_models_only():
     planned = plan("table2", Settings({"cmu_mosi": "cmu_mosi"}, [0]))
     assert {p.experiment.model for p in planned} == {"misa", "mmim"}
     assert models_of("table3") == ("mmin", "mmim")
@@ -175,7 +176,7 @@ def test_an_unknown_study():
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_control_has_as_many_gradients_as_m3s(tmp_path, steps):
-    """In an epoch, of as many rows each; and as many epochs, so as many choices by validation."""
+    """In each epoch, of the same number of rows; and both have the same number of epochs."""
     splits = data.load("synthetic_msa", data_dir=tmp_path, config="tiny")
     m3s, control, plain = (
         Experiment.of("synthetic_msa/tiny", "misa", method, batch_size=5, inner_steps=steps)
@@ -216,21 +217,56 @@ def test_selection(model, monitor, mode, select, epoch):
     assert selection.selected_epoch(HISTORY, monitor, mode, model, select) == epoch
 
 
-def test_estimates_follow_runs_that_are_there(tmp_path):
+@pytest.mark.parametrize(
+    "timing",
+    [
+        "[80, 20]",
+        "{}",
+        '{"seconds": 80.0}',
+        '{"seconds": "80", "epochs": 20}',
+        '{"seconds": 80.0, "epochs": [20]}',
+        '{"seconds": 80.0, "epochs": 1e400}',
+        '{"seconds": -80.0, "epochs": 20}',
+        '{"seconds": 80.0, "epochs": 1%s}' % (400 * "0"),
+        '{"seconds": NaN, "epochs": 20}',
+    ],
+)
+def test_a_damaged_timing_is_no_timing(tmp_path, timing):
+    (planned,) = plan("order", Settings({"cmu_mosi": "cmu_mosi"}, [0]))[:1]
+    workspace = Workspace(str(tmp_path), None, None, "torch")
+    run = workspace.run_directory(planned)
+    run.start(planned.experiment)
+    (run.path / "timing.json").write_text(timing)
+    assert run_time.measured_epochs(tmp_path) == {}
+    assert run_states([planned], workspace) == {planned.experiment.key: (STARTED, 0)}
+
+
+@pytest.mark.parametrize("change", [{"model": ["misa"]}, {"inner_steps": None}, {"mystery": 1}])
+def test_a_damaged_experiment_is_not_measured(tmp_path, change):
+    (planned,) = plan("order", Settings({"cmu_mosi": "cmu_mosi"}, [0]))[:1]
+    run = training.RunDirectory(tmp_path / "run")
+    run.write_json("experiment.json", planned.experiment.to_dict() | change)
+    run.write_json("timing.json", {"seconds": 80.0, "epochs": 20})
+    assert run_time.measured_epochs(tmp_path) == {}
+
+
+def test_estimates_follow_measured_runs(tmp_path):
     (planned,) = plan("order", Settings({"cmu_mosi": "cmu_mosi"}, [0]))[:1]
     e = planned.experiment
-    guess = estimate.total([planned], tmp_path, 1)
+    guess = run_time.remaining_seconds([planned], tmp_path, 1)
     run = training.RunDirectory(tmp_path / e.replace(seed=7).key)
     run.start(e.replace(seed=7))
     run.write_json("timing.json", {"seconds": 80.0, "epochs": 20})
     assert e.gradients == 2
-    assert estimate.total([planned], tmp_path, 1) == pytest.approx(
-        4.0 * e.epochs + estimate.STARTING
+    assert run_time.remaining_seconds([planned], tmp_path, 1) == pytest.approx(
+        4.0 * e.epochs + run_time.STARTUP_SECONDS
     )
-    assert estimate.total([planned], tmp_path, 1) != pytest.approx(guess)
-    both = [planned, Planned(e.replace(seed=1))]
-    assert estimate.total(both, tmp_path, 2) == pytest.approx(4.0 * e.epochs + estimate.STARTING)
-    assert [estimate.readable(s) for s in (45, 720, 12600, 181440)] == [
+    assert run_time.remaining_seconds([planned], tmp_path, 1) != pytest.approx(guess)
+    both = [planned, PlannedRun(e.replace(seed=1))]
+    assert run_time.remaining_seconds(both, tmp_path, 2) == pytest.approx(
+        4.0 * e.epochs + run_time.STARTUP_SECONDS
+    )
+    assert [run_time.format_seconds(s) for s in (45, 720, 12600, 181440)] == [
         "45 s",
         "12 min",
         "3.5 h",

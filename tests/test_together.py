@@ -1,19 +1,24 @@
-"""Runs trained together leave what each would leave by itself."""
+"""Runs trained together end with the files and numbers of single runs."""
+
+import time
+import types
 
 import keras
 import numpy as np
 import pytest
 
-from keras_m3s.experiments import checkpoints, evaluation
-from keras_m3s.experiments.replicated_run import run_together
+import keras_m3s as m3s
+from keras_m3s.experiments import checkpoints, evaluation, training
+from keras_m3s.experiments.replicated_run import IsolatedCallbacks, run_replicas
 from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import RunDirectory
-from keras_m3s.study.executors import DONE, FAILED, REUSED, STOPPED, Place, execute, load
-from keras_m3s.study.plan import Condition, Planned
+from keras_m3s.study.executors import execute
+from keras_m3s.study.plan import Condition, PlannedRun
+from keras_m3s.study.workspace import DONE, FAILED, REUSED, STOPPED, Workspace, load_splits
 from keras_m3s.utils import termination
 from tests.small import small
 
-on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="replicas are JAX's")
+on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="replicas need JAX")
 
 
 def assert_alike(ours, theirs):
@@ -39,7 +44,7 @@ def assert_alike(ours, theirs):
 @on_jax
 @pytest.mark.slow
 def test_each_leaves_its_own_directory(tmp_path, monkeypatch):
-    """Three at once, of a model that remembers its rows: stopped, gone on with, one of them fails."""
+    """Three runs of a model with memories of its rows: stopped, resumed, one of them fails."""
     stop = True
     batch_end, epoch_end = (
         checkpoints.RunCheckpoint.on_train_batch_end,
@@ -59,31 +64,105 @@ def test_each_leaves_its_own_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SAVE_EVERY", float("inf"))
     monkeypatch.setattr(checkpoints.RunCheckpoint, "on_train_batch_end", asked_in_the_second_epoch)
     monkeypatch.setattr(checkpoints.RunCheckpoint, "on_epoch_end", fails_in_the_third)
-    place = Place(str(tmp_path / "runs"), str(tmp_path / "data"), None, "jax", replicas=3)
+    prepare, preparations = training.prepare, []
+
+    def takes_long(*arguments, **named):
+        preparations.append(1)
+        return prepare(*arguments, **named)
+
+    def monotonic():
+        return time.monotonic() + 1e6 * len(preparations)
+
+    monkeypatch.setattr(training, "prepare", takes_long)
+    monkeypatch.setattr(checkpoints, "time", types.SimpleNamespace(monotonic=monotonic))
+    workspace = Workspace(str(tmp_path / "runs"), str(tmp_path / "data"), None, "jax", replicas=3)
     retests = (Condition((0.6, 0.8)),)
     # By the shorter step of SPL-TRN; that of M3S is held against single runs where replicas are.
     arguments = {"method": "spl-trn", "patience": 2}
-    planned = [Planned(small("self_mm", seed=seed, **arguments), retests) for seed in (2, 0, 1)]
-    runs = [place.run(one) for one in planned]
-    outcomes = execute(planned, place, jobs=1)
+    planned = [PlannedRun(small("self_mm", seed=seed, **arguments), retests) for seed in (2, 0, 1)]
+    runs = [workspace.run_directory(one) for one in planned]
+    outcomes = execute(planned, workspace, jobs=1)
     assert [o.status for o in outcomes] == [STOPPED] * 3, outcomes
     assert [[done for done, _ in run.checkpoints] for run in runs] == [[2]] * 3
+    assert len(preparations) == 3 and all(0 < run.seconds < 1e5 for run in runs)
 
     stop = False
-    outcomes = execute(planned, place, jobs=1)
+    outcomes = execute(planned, workspace, jobs=1)
     assert [o.status for o in outcomes] == [FAILED, DONE, DONE]
     assert outcomes[0].message == "FloatingPointError: made to fail"
     assert [run.complete for run in runs] == [False, True, True]
     assert runs[1].read_json("metrics.json") != runs[2].read_json("metrics.json")
 
     alone = RunDirectory(tmp_path / "alone")
-    splits = load("synthetic_msa/tiny", place)
+    splits = load_splits("synthetic_msa/tiny", workspace)
     run_experiment(planned[2].experiment, alone, splits, follow=True)
     assert_alike(runs[2], alone)
     evaluation.run_retests(alone, splits["test"], [((0.6, 0.8), "span")])
     retests = [run.read_json("retest-0.60-0.80-span.json")["metrics"] for run in (runs[2], alone)]
     assert retests[0] == pytest.approx(retests[1], abs=1e-5)
-    assert [o.status for o in execute(planned[1:], place, jobs=1)] == [REUSED] * 2
+    assert [o.status for o in execute(planned[1:], workspace, jobs=1)] == [REUSED] * 2
+
+
+HOOKS = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_")]
+
+
+class Recorder(keras.callbacks.Callback):
+    """Records the calls of all hooks; of logs only the names."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+
+def record(hook):
+    def method(self, *arguments, logs=None):
+        names = [sorted(one) if isinstance(one, dict) else one for one in (*arguments, logs)]
+        self.calls.append((hook, self.params, self.model.name, *names))
+
+    return method
+
+
+for hook in HOOKS:
+    setattr(Recorder, hook, record(hook))
+
+
+def calls(train, isolated):
+    """Calls that a recorder gets, alone or inside `IsolatedCallbacks`."""
+    recorder = Recorder()
+    train(IsolatedCallbacks([recorder], {}) if isolated else recorder)
+    return recorder.calls
+
+
+X, Y = np.ones((6, 2), "float32"), np.ones((6, 1), "float32")
+
+
+def compiled(seed=0):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="model")
+    model.compile("sgd", loss="mse")
+    return model
+
+
+@pytest.mark.once
+def test_callbacks_of_a_run_get_the_hooks_of_training():
+    def train(callback):
+        compiled().fit(X, Y, batch_size=4, epochs=2, callbacks=[callback], verbose=0)
+
+    assert calls(train, isolated=True) == calls(train, isolated=False)
+
+
+@on_jax
+def test_callbacks_of_a_run_get_all_that_replicas_call():
+    def train(callback):
+        m3s.fit_replicas(
+            compiled, [0], X, Y, batch_size=4, epochs=2, validation_data=(X, Y),
+            callbacks=lambda _: [callback],
+        )  # fmt: skip
+
+    found = calls(train, isolated=False)
+    assert calls(train, isolated=True) == found
+    assert {hook for hook, *_ in found} == {
+        hook for hook in HOOKS if hook.startswith(("on_train_", "on_epoch_"))
+    }
 
 
 @on_jax
@@ -94,7 +173,7 @@ def test_only_seeds_may_differ(tmp_path):
         with pytest.raises(
             ValueError, match="must differ in `seed`, and in nothing else. Received"
         ):
-            run_together(wrong, {})
+            run_replicas(wrong, {})
 
 
 @pytest.mark.once
@@ -102,4 +181,4 @@ def test_not_without_jax(tmp_path):
     with pytest.raises(
         RuntimeError, match="must be trained on JAX.*Received: KERAS_BACKEND='torch'"
     ):
-        run_together([], {})
+        run_replicas([], {})

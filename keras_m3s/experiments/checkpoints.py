@@ -78,7 +78,9 @@ class RunCheckpoint(keras.callbacks.Callback):
         experiment: For its patience.
         model: The base model, which says what validation value counts.
         history: Rows of the epochs already done.
-        share: Fraction of wall time charged to this run.
+
+    Attributes:
+        share: Fraction of wall time charged to this run, less than 1 for runs trained together.
     """
 
     def __init__(
@@ -87,10 +89,9 @@ class RunCheckpoint(keras.callbacks.Callback):
         experiment: Experiment,
         model: BaseModel,
         history: list[dict[str, float]],
-        share: float = 1.0,
     ) -> None:
         super().__init__()
-        self.run, self.share = run, share
+        self.run, self.share = run, 1.0
         self.experiment = experiment
         self.monitor, self.mode = model.monitor, model.monitor_mode
         self.history = history
@@ -113,6 +114,10 @@ class RunCheckpoint(keras.callbacks.Callback):
             return False
         best = selection.best_epoch(self.history, self.monitor, self.mode)
         return len(self.history) - 1 - best >= patience
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        # Not before: runs that are trained together are prepared one after another.
+        self._saved_at = self._began = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         if termination.asked() and self._saved:

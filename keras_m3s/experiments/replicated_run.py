@@ -1,8 +1,8 @@
-"""Runs that differ in their seed only, trained as one program: each leaves its own directory.
+"""Runs that differ only in their seed, trained as one program, each into its own directory.
 
-What a run's callbacks do (history, checkpoints, the selected epoch, patience, schedules, MMIM's
-stage 0) they do for it alone between epochs, as in a run by itself; MMIN's teachers are trained one
-by one before. A run that fails or has had enough leaves the others as they are.
+Between epochs each run's callbacks work as in a single run: history, checkpoints, the selected
+epoch, patience, schedules, MMIM's stage 0. First stages (MMIN's teachers) are trained one by one
+before. A run that fails or stops early does not affect the others.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import keras
 from keras_m3s.data.split import SplitLike
 from keras_m3s.experiments import training
 from keras_m3s.experiments.build import validation_batches
-from keras_m3s.experiments.checkpoints import best_model
+from keras_m3s.experiments.checkpoints import RunCheckpoint, best_model
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.evaluation import TestMetrics, evaluate
 from keras_m3s.experiments.replicas import build_variables, check_backend, fit_replicas
@@ -22,47 +22,43 @@ from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.experiments.selection import looks_at_test
 from keras_m3s.utils import termination
 
-Run = tuple[Experiment, RunDirectory]
+ExperimentRun = tuple[Experiment, RunDirectory]
 Splits = Mapping[str, SplitLike]
 Errors = dict[int, Exception | None]
-"""Seed of a run -> what went wrong with it."""
+"""Seed of a run -> the error that ended it, if any."""
 
 
-def kind(experiment: Experiment) -> str:
-    """The same for experiments that can be trained together."""
-    return experiment.replace(seed=0).key
-
-
-def run_together(
-    runs: Sequence[Run], splits: Splits, follow: bool = False, wait: bool = False
+def run_replicas(
+    runs: Sequence[ExperimentRun], splits: Splits, follow: bool = False, wait: bool = False
 ) -> list[Exception | None]:
-    """Trains and tests runs, unless that has been done; interrupted ones go on.
+    """Trains and tests runs that are not complete; interrupted ones resume.
 
     Args:
-        runs: Experiments that differ in `seed`, and their directories.
+        runs: Experiments that differ only in `seed`, and their directories.
         splits: As for `keras_m3s.experiments.run.run_experiment`.
         follow: As for `run_experiment`.
-        wait: Whether to wait for other processes that are at some of the runs.
+        wait: Whether to wait for other processes that hold some of the runs.
 
     Returns:
-        For each run what went wrong with it, or `None`.
+        The error of each run, or `None`.
 
     Raises:
         RuntimeError: On a backend other than JAX.
-        ValueError: If the experiments do not differ in their seed, or in more.
+        ValueError: If the experiments do not differ in their seed, or differ in more.
     """
     check_backend()
     by_seed = {experiment.seed: (experiment, run) for experiment, run in runs}
-    if len({kind(experiment) for experiment, _ in runs}) > 1 or len(by_seed) < len(runs):
+    kinds = {experiment.replace(seed=0).key for experiment, _ in runs}
+    if len(kinds) > 1 or len(by_seed) < len(runs):
         raise ValueError(
             "Experiments that run together must differ in `seed`, and in nothing else. "
             f"Received: {[experiment.key for experiment, _ in runs]}."
         )
     errors: Errors = dict.fromkeys(by_seed)
     with contextlib.ExitStack() as locks:
-        # In the same order everywhere: so no two processes wait for one another.
+        # In the same order in every process, so that no two wait for each other.
         for seed in sorted(by_seed):
-            with _kept(errors, seed):
+            with _record_error(errors, seed):
                 if not by_seed[seed][1].complete:
                     locks.enter_context(by_seed[seed][1].locked(wait))
         left = {
@@ -73,13 +69,13 @@ def run_together(
         _train(left, splits, follow, errors)
         for seed, (_, run) in left.items():
             if errors[seed] is None:
-                with _kept(errors, seed):
+                with _record_error(errors, seed):
                     evaluate(best_model(run), run, splits["test"])
     return [errors[experiment.seed] for experiment, _ in runs]
 
 
-def _train(runs: Mapping[int, Run], splits: Splits, follow: bool, errors: Errors) -> None:
-    """Trains runs to their end, those together that have done the same number of epochs."""
+def _train(runs: Mapping[int, ExperimentRun], splits: Splits, follow: bool, errors: Errors) -> None:
+    """Trains runs to their end; those with the same number of epochs done are trained together."""
     ready: dict[int, training.Ready] = {}
     first: TestMetrics | None = None
     for seed, (experiment, run) in runs.items():
@@ -87,11 +83,9 @@ def _train(runs: Mapping[int, Run], splits: Splits, follow: bool, errors: Errors
         if follow or looks_at_test(experiment.model, experiment.select):
             observers = [TestMetrics(experiment, splits["test"], like=first)]
             first = first or observers[0]
-        with _kept(errors, seed):
-            one = training.prepare(
-                experiment, run, splits, observers=observers, share=1 / len(runs)
-            )
-            # Before the next one sets its seed: initial weights come of the random state now.
+        with _record_error(errors, seed):
+            one = training.prepare(experiment, run, splits, observers=observers)
+            # Before the next run sets its seed: initial weights use the global random state.
             build_variables(one.model, one.batches[0])
             one.batches.epoch = one.done
             if not one.over:
@@ -102,11 +96,18 @@ def _train(runs: Mapping[int, Run], splits: Splits, follow: bool, errors: Errors
 
 
 def _fit(
-    runs: Mapping[int, Run], ready: Mapping[int, training.Ready], splits: Splits, errors: Errors
+    runs: Mapping[int, ExperimentRun],
+    ready: Mapping[int, training.Ready],
+    splits: Splits,
+    errors: Errors,
 ) -> None:
-    guards: dict[int, IsolatedCallbacks] = {}
+    """Trains runs together and records the error of each."""
+    isolated: dict[int, IsolatedCallbacks] = {}
     for seed, one in ready.items():
-        guards[seed] = IsolatedCallbacks(one.callbacks, guards)
+        isolated[seed] = IsolatedCallbacks(one.callbacks, isolated)
+        for callback in one.callbacks:
+            if isinstance(callback, RunCheckpoint):
+                callback.share = 1 / len(ready)
     experiment = next(experiment for experiment, _ in runs.values())
     failed: Exception | None = None
     try:
@@ -118,24 +119,27 @@ def _fit(
                 initial_epoch=next(one.done for one in ready.values()),
                 epochs=experiment.epochs,
                 validation_data=validation_batches(experiment, splits),
-                callbacks=lambda seed: [guards[seed]],
+                callbacks=lambda seed: [isolated[seed]],
             )
     except Exception as error:
         failed = error
-    for seed, guard in guards.items():
-        errors[seed] = guard.error or (None if guard.over else failed)
+    for seed, callbacks in isolated.items():
+        errors[seed] = callbacks.error or (None if callbacks.ended else failed)
 
 
 class IsolatedCallbacks(keras.callbacks.Callback):
-    """A run's callbacks, kept apart: an error of theirs ends this run, and is raised by the last.
+    """Callbacks of one run, whose errors end that run and no other.
+
+    They get every hook that `fit_replicas` calls; `on_test_*` and `on_predict_*` are not among
+    them. The error of the last run that still trains is raised, which ends `fit_replicas`.
 
     Args:
         callbacks: Those of the run.
-        others: All runs' guards, this one among them.
+        others: The `IsolatedCallbacks` of all runs, by seed; it may be filled later.
 
     Attributes:
-        error: What went wrong.
-        over: Whether the run came to its end.
+        error: What ended the run early.
+        ended: Whether the run trained to its end.
     """
 
     def __init__(
@@ -145,7 +149,11 @@ class IsolatedCallbacks(keras.callbacks.Callback):
         self.callbacks = keras.callbacks.CallbackList(callbacks)
         self.others = others
         self.error: Exception | None = None
-        self.over = False
+        self.ended = False
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        super().set_params(params)
+        self.callbacks.set_params(params)
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -157,6 +165,9 @@ class IsolatedCallbacks(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._call("on_epoch_begin", epoch, logs)
 
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._call("on_train_batch_begin", batch, logs)
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._call("on_train_batch_end", batch, logs)
 
@@ -165,7 +176,7 @@ class IsolatedCallbacks(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         self._call("on_train_end", logs)
-        self.over = self.error is None
+        self.ended = self.error is None
 
     def _call(self, hook: str, *arguments: Any) -> None:
         if self.error is not None:
@@ -175,13 +186,13 @@ class IsolatedCallbacks(keras.callbacks.Callback):
         except Exception as error:
             self.error = error
             self.model.stop_training = True
-            if all(guard.over or guard.error is not None for guard in self.others.values()):
+            if all(one.ended or one.error is not None for one in self.others.values()):
                 raise
 
 
 @contextlib.contextmanager
-def _kept(errors: Errors, seed: int) -> Iterator[None]:
-    """Whatever goes wrong in this scope is the run's; the others go on."""
+def _record_error(errors: Errors, seed: int) -> Iterator[None]:
+    """Records an error in this scope as the run's, instead of raising it."""
     try:
         yield
     except Exception as error:

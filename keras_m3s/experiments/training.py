@@ -92,7 +92,6 @@ def prepare(
     splits: Mapping[str, SplitLike],
     callbacks: Sequence[keras.callbacks.Callback] = (),
     observers: Sequence[keras.callbacks.Callback] = (),
-    share: float = 1.0,
 ) -> Ready:
     """Begins a run's directory, or finds where it stands.
 
@@ -102,7 +101,6 @@ def prepare(
         splits: As for `train`.
         callbacks: As for `train`.
         observers: As for `train`.
-        share: Fraction of wall time charged to this run.
     """
     run.start(experiment)
     fingerprints = {name: split.fingerprint() for name, split in splits.items()}
@@ -118,7 +116,7 @@ def prepare(
     elif experiment.first_stage_epochs:
         _pretrain(model.model, experiment, splits)
     procedure = model.model.training_callbacks(batches)
-    keeper = RunCheckpoint(run, experiment, model.model, run.read_history()[:done], share)
+    keeper = RunCheckpoint(run, experiment, model.model, run.read_history()[:done])
     return Ready(
         model,
         batches,

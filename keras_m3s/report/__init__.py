@@ -1,11 +1,13 @@
-"""Runs side by side: tables for the terminal, and whole reports with the paper's numbers.
+"""Comparison of runs: a short table for the terminal, and reports beside the paper's numbers.
 
-collect.py      run directories to records, put together where they compare
-results.py      test results beside the paper's, tests of their differences
-curves.py       learning curves, curves over missing rates, train x test matrices
-build.py        all of it to the content of a report (content.py)
-html.py, markdown.py, latex.py, figures.py      the content to files (write.py)
-comparison.py   the short table that `train` prints
+records.py              run directories -> records
+groups.py               records -> groups of runs that compare
+results.py              test results beside the paper's (paper.py)
+significance_tables.py  tests of significance (significance.py)
+curves.py               learning curves, curves over missing rates, train x test matrices
+build.py                all of these -> the content of a report (content.py)
+write.py                content -> files, through html.py, markdown.py, latex.py and figures.py
+comparison.py           the short table that `train` prints
 """
 
 from keras_m3s.report.comparison import comparison_rows, markdown_table, text_table

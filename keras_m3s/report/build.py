@@ -1,37 +1,35 @@
-"""Runs -> the content of a report."""
+"""Records of runs -> the content of a report."""
 
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_m3s.report import curves, names, results
-from keras_m3s.report.collect import (
-    COMPLETE,
-    FAILED,
-    INCOMPLETE,
+from keras_m3s.report.content import WORSE, Cell, Content, Details, Element, Section, Table
+from keras_m3s.report.groups import (
     SETTING,
     TRAINING,
-    UNREADABLE,
     Group,
-    Run,
     duplicates,
-    groups,
+    group_runs,
     with_paper_retests,
 )
-from keras_m3s.report.content import WORSE, Block, Cell, Content, Details, Section, Table
+from keras_m3s.report.records import COMPLETE, FAILED, INCOMPLETE, UNREADABLE, RunRecord
+from keras_m3s.report.significance_tables import significance_rows, significance_table
 
 HASH_LENGTH = 12
+"""Digits of a fingerprint that the facts show."""
 
 
-def build(runs: Sequence[Run], title: str = "Missing modalities: results") -> Content:
-    """All of a report.
+def build(runs: Sequence[RunRecord], title: str = "Missing modalities: results") -> Content:
+    """The content of a report.
 
     Args:
-        runs: As `collect.read_runs` returns them.
-        title: On top of it.
+        runs: As `read_runs` returns them.
+        title: Title of the report.
     """
-    settings = groups(with_paper_retests(runs), SETTING)
-    trainings = groups(runs, TRAINING)
+    settings = group_runs(with_paper_retests(runs), SETTING)
+    trainings = group_runs(runs, TRAINING)
     sections = [
         _results(settings),
         _significance(settings),
@@ -47,7 +45,7 @@ def build(runs: Sequence[Run], title: str = "Missing modalities: results") -> Co
         title,
         _facts(runs),
         _warnings(runs, settings),
-        [section for section in sections if section.blocks],
+        [section for section in sections if section.elements],
         _data(runs, settings, trainings),
     )
 
@@ -57,37 +55,37 @@ def _results(settings: Sequence[Group]) -> Section:
         "results",
         "Results beside the paper's",
         "On the test data, with the model that was best on the validation data unless marked. "
-        "One table for each data set, model and missing rate.",
+        "There is one table for each data set, model and missing rate.",
         [results.result_table(g, f"results-{i}") for i, g in enumerate(settings, 1)],
     )
 
 
 def _significance(settings: Sequence[Group]) -> Section:
-    tables = [results.comparison_table(g, f"significance-{i}") for i, g in enumerate(settings, 1)]
+    tables = [significance_table(g, f"significance-{i}") for i, g in enumerate(settings, 1)]
     return Section(
         "significance",
-        "Is the difference more than chance?",
+        "Significance of differences",
         "Methods are compared seed by seed. A difference is the first named method's mean "
-        "minus the second's; * where it is for the better.",
+        "minus the second's; * marks an improvement.",
         [table for table in tables if table],
     )
 
 
 def _variations(settings: Sequence[Group]) -> Section:
-    blocks: list[Block] = []
+    elements: list[Element] = []
     for number, group in enumerate(settings, 1):
         for table in (
             results.variation_table(group, f"variations-{number}"),
-            results.comparison_table(group, f"variations-{number}-tests", variations=True),
+            significance_table(group, f"variations-{number}-tests", variations=True),
         ):
-            blocks += [table] if table else []
+            elements += [table] if table else []
     return Section(
         "variations",
         "Other settings of the methods",
-        "Inner steps, learning rates, order of the gradient and whatever else runs differ in, "
-        "each compared with its method as it is above, and M3S with an equal budget where there is "
-        "one.",
-        blocks,
+        "Runs with other inner steps, learning rates, orders of the gradient and so on. Each is "
+        "compared with its method's settings above, and M3S with the control of equal budget if "
+        "there is one.",
+        elements,
     )
 
 
@@ -95,50 +93,50 @@ def _learning(trainings: Sequence[Group]) -> Section:
     found = [curves.learning_figure(g, f"learning-{i}") for i, g in enumerate(trainings, 1)]
     return Section(
         "learning",
-        "Along training",
-        "As the paper's Figures 1, 3 and 4. Test values, where a run recorded them, chose nothing "
+        "Learning curves",
+        "As in the paper's Figures 1, 3 and 4. Recorded test values were not used to select epochs "
         "unless marked.",
         [figure for figure in found if figure],
     )
 
 
 def _rates(trainings: Sequence[Group]) -> Section:
-    blocks: list[Block] = []
+    elements: list[Element] = []
     for number, group in enumerate(trainings, 1):
         for pattern, ranges in curves.rate_kinds(group):
             key = f"rates-{number}-{pattern}-{'ranges' if ranges else 'points'}"
             figure = curves.rate_figure(group, pattern, ranges, key)
-            blocks.append(figure)
+            elements.append(figure)
             table = curves.area_table(group, pattern, ranges, figure.title, f"{key}-area")
             if table:
-                blocks.append(table)
+                elements.append(table)
     return Section(
         "rates",
-        "Over missing rates",
-        "One trained model, tested with more and less missing than it was trained with.",
-        blocks,
+        "Curves over missing rates",
+        "Each trained model, tested at rates above and below those of its training.",
+        elements,
     )
 
 
 def _matrix(trainings: Sequence[Group]) -> Section:
     return Section(
         "matrix",
-        "Missing in training × missing in testing",
-        "The whole of what the paper's Tables 3 and 4 take a diagonal and a corner of.",
+        "Missing rate in training × in testing",
+        "The paper's Table 3 is the diagonal of these matrices, its Table 4 one cell beside it.",
         curves.matrix_figures(trainings),
     )
 
 
 def _coverage(settings: Sequence[Group]) -> Section:
-    return Section("coverage", "What of the paper is here", "", [results.coverage_table(settings)])
+    return Section("coverage", "Coverage of the paper", "", [results.coverage_table(settings)])
 
 
-def _runs(runs: Sequence[Run], trainings: Sequence[Group]) -> Section:
-    again = {run.name for run in duplicates(runs)}
+def _runs(runs: Sequence[RunRecord], trainings: Sequence[Group]) -> Section:
+    repeated = {run.name for run in duplicates(runs)}
     lines = []
     for run in runs:
         e = run.experiment
-        problem = "repeats an earlier run, not counted" if run.name in again else run.problem
+        problem = "repeats an earlier run, not counted" if run.name in repeated else run.problem
         mark = "" if run.status == COMPLETE else WORSE
         status = Cell(run.status, (problem,) if problem else (), mark)
         if not e:
@@ -159,18 +157,18 @@ def _runs(runs: Sequence[Run], trainings: Sequence[Group]) -> Section:
             ]
         )
     header = ["Status", "Run", "Data", "Model", "Method", "Missing", "In testing", "Seed", "Epochs"]
-    notes = [names.SELECTED_NOTE] if any(g.selected_on_test for g in trainings) else []
-    blocks: list[Block] = [Table("run-list", "Runs", header, lines, notes, left=7)]
+    notes = list(dict.fromkeys(note for g in trainings for note in g.notes))
+    elements: list[Element] = [Table("run-list", "Runs", header, lines, notes, left=7)]
     for group in trainings:
         for arm in (*group.arms, *group.variations):
             seeds = ", ".join(map(str, arm.runs))
             listed = [(k, names.setting(v)) for k, v in arm.config.items()]
-            blocks.append(Details(f"{group.title} · {arm.label}", [*listed, ("seeds", seeds)]))
-    return Section("runs", "Runs and their configuration", "", blocks)
+            elements.append(Details(f"{group.title} · {arm.label}", [*listed, ("seeds", seeds)]))
+    return Section("runs", "Runs and their configuration", "", elements)
 
 
-def _environment(runs: Sequence[Run]) -> Section:
-    """Versions and data, each kind once with the number of runs it holds for."""
+def _environment(runs: Sequence[RunRecord]) -> Section:
+    """Versions and data, each distinct set once with its number of runs."""
     versions: dict[str, tuple[dict[str, Any], int]] = {}
     data: dict[tuple[str, str, str], int] = {}
     for run in runs:
@@ -182,9 +180,9 @@ def _environment(runs: Sequence[Run]) -> Section:
         key = json.dumps(kind, sort_keys=True)
         versions[key] = (kind, versions.get(key, (kind, 0))[1] + 1)
         for split, digest in (e.get("data") or {}).items():
-            place = (names.dataset_title(run.experiment["dataset"]), split, str(digest))
-            data[place] = data.get(place, 0) + 1
-    blocks: list[Block] = []
+            row = (names.dataset_title(run.experiment["dataset"]), split, str(digest))
+            data[row] = data.get(row, 0) + 1
+    elements: list[Element] = []
     if versions:
         kinds = list(versions.values())
         fields = list(dict.fromkeys(k for kind, _ in kinds for k in kind))
@@ -192,15 +190,15 @@ def _environment(runs: Sequence[Run]) -> Section:
             [Cell(f), *(Cell(kind.get(f, names.NOTHING)) for kind, _ in kinds)] for f in fields
         ]
         header = ["", *(f"{count} run{'s' if count > 1 else ''}" for _, count in kinds)]
-        blocks.append(Table("versions", "Versions", header, lines, left=len(header)))
+        elements.append(Table("versions", "Versions", header, lines, left=len(header)))
     if data:
-        lines = [[*(Cell(c) for c in place), Cell(str(n))] for place, n in sorted(data.items())]
-        header = ["Data", "Split", "SHA-256 of what it holds", "Runs"]
-        blocks.append(Table("data", "Data", header, lines, left=3))
-    return Section("environment", "Versions and data", "", blocks)
+        lines = [[*(Cell(c) for c in row), Cell(str(n))] for row, n in sorted(data.items())]
+        header = ["Data", "Split", "SHA-256 of its content", "Runs"]
+        elements.append(Table("data", "Data", header, lines, left=3))
+    return Section("environment", "Versions and data", "", elements)
 
 
-def _facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def _facts(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
     statuses = (COMPLETE, INCOMPLETE, FAILED, UNREADABLE)
     counts = {status: sum(run.status == status for run in runs) for status in statuses}
     read = [run for run in runs if run.experiment]
@@ -223,43 +221,43 @@ def _facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _warnings(runs: Sequence[Run], settings: Sequence[Group]) -> list[str]:
+def _warnings(runs: Sequence[RunRecord], settings: Sequence[Group]) -> list[str]:
     found = []
     left_out = sum(run.status != COMPLETE for run in runs)
     if left_out:
         found.append(
-            f"{left_out} of {len(runs)} runs failed or are not finished. They are in the list of "
-            "runs and in no table or figure above it."
+            f"{left_out} of {len(runs)} runs failed, are not finished or cannot be read. They are "
+            "in the list of runs, and in no table or figure above it."
         )
     if any(group.selected_on_test for group in settings):
         found.append(names.SELECTED_NOTE)
     if not settings:
         found.append("No run is complete: there are no results yet.")
     elif all(len(arm.runs) < 2 for group in settings for arm in group.arms):
-        found.append("A single seed each: differences may be chance, and nothing can be tested.")
+        found.append("A single seed each: differences may be chance, and cannot be tested.")
     return found
 
 
 def _data(
-    runs: Sequence[Run], settings: Sequence[Group], trainings: Sequence[Group]
+    runs: Sequence[RunRecord], settings: Sequence[Group], trainings: Sequence[Group]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The report's numbers as flat rows, a file each."""
+    """The report's numbers as flat rows, by file name."""
     data: dict[str, list[dict[str, Any]]] = {
         "results": [
             row
             for group in settings
             for row in results.result_rows(group, [*group.arms, *group.variations])
         ],
-        "significance": [row for group in settings for row in results.comparison_rows(group)],
+        "significance": [row for group in settings for row in significance_rows(group)],
         "learning": [],
         "rates": [],
         "areas": [],
-        "runs": [_flat(run) for run in runs],
+        "runs": [_run_row(run) for run in runs],
     }
     for group in trainings:
         v = group.values
-        place = {k: v[k] for k in ("dataset", "model", "pattern", "site", "select")}
-        place |= {
+        setting = {k: v[k] for k in ("dataset", "model", "pattern", "site", "select")}
+        setting |= {
             "missing_rate_low": v["missing_rate"][0],
             "missing_rate_high": v["missing_rate"][1],
         }
@@ -267,8 +265,9 @@ def _data(
             columns = dict.fromkeys(c for r in arm.runs.values() for row in r.history for c in row)
             for column in [c for c in columns if c != "epoch"]:
                 for row in curves.learning(arm, column):
-                    shown = {k: row[k] for k in ("epoch", "runs", "mean", "sd")}
-                    data["learning"].append(place | {"label": arm.label, "column": column} | shown)
+                    numbers = {k: row[k] for k in ("epoch", "runs", "mean", "sd")}
+                    line = {"label": arm.label, "column": column, **numbers}
+                    data["learning"].append(setting | line)
         for pattern, ranges in curves.rate_kinds(group):
             tested = {"test_pattern": pattern, "ranges": ranges}
             for label, rates in curves.by_rate(group, pattern, ranges).items():
@@ -277,13 +276,13 @@ def _data(
                         at = {"label": label, "test_low": low, "test_high": high, "seed": seed}
                         for metric, value in metrics.items():
                             values = {"metric": metric, "value": value}
-                            data["rates"].append(place | tested | at | values)
+                            data["rates"].append(setting | tested | at | values)
             for row in curves.area_rows(group, pattern, ranges):
-                data["areas"].append(place | tested | row)
+                data["areas"].append(setting | tested | row)
     return {name: rows for name, rows in data.items() if rows}
 
 
-def _flat(run: Run) -> dict[str, Any]:
+def _run_row(run: RunRecord) -> dict[str, Any]:
     e = run.environment
     packages = json.dumps(e.get("packages") or {}, sort_keys=True)
     return {

@@ -1,4 +1,4 @@
-"""Results of runs side by side, laid out as the paper's Table 2: methods down, metrics across."""
+"""A short table of results, laid out as the paper's Table 2: methods down, metrics across."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,14 @@ Results = Mapping[str, Sequence[Mapping[str, float]]]
 
 
 def comparison_rows(results: Results) -> list[list[str]]:
-    """Cells of the table: a header, a row per method, and how far the last is from the first.
+    """Cells of the table: a header, a row per method, and the last method minus the first.
 
     Args:
         results: Method -> metrics of each seed. With several seeds a cell is mean ± standard
-            deviation.
+            deviation. Metrics that not all runs have are left out.
     """
-    metrics = list(next(iter(results.values()))[0])
+    everything = [run for runs in results.values() for run in runs]
+    metrics = [m for m in everything[0] if all(m in run for run in everything)]
     rows = [["Method", *(metric_title(m) for m in metrics)]]
     for method, runs in results.items():
         cells = [_cell([run[metric] for run in runs]) for metric in metrics]
@@ -43,7 +44,7 @@ def _delta(
 
 
 def text_table(results: Results) -> str:
-    """The comparison for a terminal; `*` marks a change for the better."""
+    """The table as plain text for a terminal; `*` marks an improvement."""
     rows = comparison_rows(results)
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
@@ -55,7 +56,7 @@ def text_table(results: Results) -> str:
 
 
 def markdown_table(results: Results) -> str:
-    """The comparison as a Markdown table."""
+    """The table in Markdown."""
     header, *rows = comparison_rows(results)
     marks = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, marks, *rows))

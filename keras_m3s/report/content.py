@@ -1,4 +1,4 @@
-"""What a report consists of, before it is HTML, Markdown or LaTeX."""
+"""Content of a report, independent of its format: sections of tables, figures and lists."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ class Cell:
     """One cell of a table.
 
     Attributes:
-        text: What it says.
+        text: Its text.
         details: Smaller lines below, such as the paper's value.
-        mark: `BETTER`, `WORSE`, `BEST` or nothing; never the only bearer of a meaning.
+        mark: `BETTER`, `WORSE`, `BEST` or empty, for styles; the text carries the meaning too.
     """
 
     text: str
@@ -24,7 +24,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table; cells of the first `left` columns are words, the others numbers.
+    """A table; the first `left` columns hold words, the others numbers.
 
     Attributes:
         key: Unique in the report, for links and file names.
@@ -49,8 +49,8 @@ class Panel:
 
     Attributes:
         title: Above it.
-        alt: What it shows, in words, for who does not see it.
-        draw: Draws it on a `matplotlib` axes.
+        alt: Text alternative for readers who cannot see it.
+        draw: Function that draws it on Matplotlib axes.
     """
 
     title: str
@@ -60,7 +60,7 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """Plots that share a legend.
+    """A figure: plots that share a legend.
 
     Attributes:
         key: Unique in the report.
@@ -81,23 +81,23 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Details:
-    """A list of (name, value) that opens when wanted."""
+    """A collapsible list of (name, value) pairs."""
 
     title: str
     values: Sequence[tuple[str, str]]
 
 
-Block = Table | Figure | Details
+Element = Table | Figure | Details
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the report under a heading."""
+    """A section of the report."""
 
     key: str
     title: str
     intro: str
-    blocks: Sequence[Block]
+    elements: Sequence[Element]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +105,11 @@ class Content:
     """The whole report.
 
     Attributes:
-        title: On top.
-        facts: (name, value) pairs: how many runs, of what, with which versions.
-        warnings: Sentences a reader must not miss.
-        sections: The parts.
-        data: File name -> rows, the same numbers for machines.
+        title: Title of the report.
+        facts: (name, value) pairs on the number of runs, their data, methods and versions.
+        warnings: Sentences shown before all sections.
+        sections: The sections.
+        data: File name -> rows, the same numbers in machine-readable form.
     """
 
     title: str

@@ -1,12 +1,13 @@
-"""Learning curves, curves over missing rates, and train x test matrices of groups of runs."""
+"""Learning curves, curves over missing rates, and train x test matrices of missing rates."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from keras_m3s.report import figures, names, robustness, significance
-from keras_m3s.report.collect import Arm, Group, Rate
+from keras_m3s.report import figures, names, rate_summaries, significance
 from keras_m3s.report.content import Cell, Figure, Panel, Table
+from keras_m3s.report.groups import Arm, Group
+from keras_m3s.report.records import Rate
 
 BAND = "Lines: mean over seeds; bands: ± one standard deviation."
 
@@ -19,23 +20,23 @@ Line = tuple[str, dict[str, Any], Rows]
 
 
 def band(values: Mapping[float, Sequence[float]], x: str) -> Rows:
-    """Mean and band at each place on the horizontal axis.
+    """Mean and band of ± one standard deviation at each position on the horizontal axis.
 
     Args:
-        values: Place -> a number for each seed that has one there.
+        values: Position -> a number for each seed that has one there.
         x: Name of the axis.
 
     Returns:
-        Rows of `x`, `runs`, `mean`, `sd`, `low`, `high`, in order; without a second seed the band
-        has no width.
+        Rows of `x`, `runs`, `mean`, `sd`, `low`, `high`, in order of the position; the band of a
+        single seed has no width.
     """
     rows = []
-    for place, numbers in sorted(values.items()):
+    for position, numbers in sorted(values.items()):
         summary = significance.summarize(numbers)
         width = 0.0 if math.isnan(summary.sd) else summary.sd
         rows.append(
             {
-                x: place,
+                x: position,
                 "runs": summary.count,
                 "mean": summary.mean,
                 "sd": summary.sd,
@@ -47,7 +48,7 @@ def band(values: Mapping[float, Sequence[float]], x: str) -> Rows:
 
 
 def learning(arm: Arm, column: str) -> Rows:
-    """A column of history.csv over epochs; seeds that stopped earlier end earlier."""
+    """A column of history.csv over epochs, each averaged over the seeds that reached it."""
     values: dict[float, list[float]] = {}
     for run in arm.runs.values():
         for row in run.history:
@@ -57,37 +58,37 @@ def learning(arm: Arm, column: str) -> Rows:
 
 
 def learning_figure(group: Group, key: str) -> Figure | None:
-    """The paper's Figures 1, 3, 4: losses and metrics along training; `None` without history."""
+    """Losses and metrics over epochs, as in the paper's Figures 1, 3 and 4; `None` if no run has a
+    history."""
     columns = dict.fromkeys(c for run in group.runs for row in run.history[:1] for c in row)
     titles = {c: t for c, t in LOSSES.items() if c in columns}
     for metric in group.main_metrics:
         for split, where in SPLITS.items():
             if f"{split}_{metric}" in columns:
                 titles[f"{split}_{metric}"] = f"{names.metric_title(metric)}, {where}"
-    looks = styles(group.arms)
+    styles = arm_styles(group.arms)
     panels = []
     for column, title in titles.items():
-        lines = [(arm.label, look, learning(arm, column)) for arm, look in looks]
+        lines = [(arm.label, style, learning(arm, column)) for arm, style in styles]
         lines = [line for line in lines if line[2]]
         if lines:
             panels.append(_line_panel(title, lines, "epoch", "Epoch"))
     if not panels:
         return None
-    return Figure(
-        key, group.title, BAND, panels, [(arm.label, look) for arm, look in looks], _marks(group)
-    )
+    legend = [(arm.label, style) for arm, style in styles]
+    return Figure(key, group.title, BAND, panels, legend, group.notes)
 
 
 def by_rate(group: Group, pattern: str, ranges: bool) -> dict[str, dict[Rate, dict[int, Any]]]:
-    """Tests of a group at all missing rates.
+    """Tests of a group by missing rate.
 
     Args:
-        group: Of one training, see `collect.TRAINING`.
-        pattern: Of the tests.
-        ranges: Whether to take ranges of rates, or else single rates.
+        group: A group by `TRAINING`.
+        pattern: Pattern of the tests.
+        ranges: Whether to take tests at ranges of rates, or else those at single rates.
 
     Returns:
-        Label of an arm -> (low, high) -> seed -> metrics.
+        Label of an arm -> (low, high) -> seed -> metrics, for arms with more than one rate.
     """
     found: dict[str, dict[Rate, dict[int, Any]]] = {}
     for arm in group.arms:
@@ -99,7 +100,7 @@ def by_rate(group: Group, pattern: str, ranges: bool) -> dict[str, dict[Rate, di
 
 
 def rate_kinds(group: Group) -> list[tuple[str, bool]]:
-    """(pattern, ranges) of the tests of a group at more than one rate."""
+    """Arguments `(pattern, ranges)` of `by_rate` for which a group has tests."""
     kinds = dict.fromkeys(
         (test.pattern, test.rate[0] < test.rate[1]) for run in group.runs for test in run.tests
     )
@@ -107,23 +108,24 @@ def rate_kinds(group: Group) -> list[tuple[str, bool]]:
 
 
 def rate_rows(tests: Mapping[Rate, Mapping[int, Mapping[str, float]]], metric: str) -> Rows:
-    """A metric over missing rates, each range at its middle."""
+    """A metric over missing rates, each range at its midpoint."""
     values = {
-        _middle((low, high)): [m[metric] for m in seeds.values() if metric in m]
+        _midpoint((low, high)): [m[metric] for m in seeds.values() if metric in m]
         for (low, high), seeds in tests.items()
     }
     return band({rate: numbers for rate, numbers in values.items() if numbers}, "rate")
 
 
 def rate_figure(group: Group, pattern: str, ranges: bool, key: str) -> Figure:
-    """Robustness: each metric over the missing rate in testing, the rates of training shaded."""
+    """Each metric over the missing rate in testing, with the rates of training shaded."""
     tests = by_rate(group, pattern, ranges)
-    looks = [(arm, look) for arm, look in styles(group.arms) if arm.label in tests]
+    styles = [(arm, style) for arm, style in arm_styles(group.arms) if arm.label in tests]
     low, high = group.values["missing_rate"]
     panels = []
     for metric in group.main_metrics:
         lines = [
-            (arm.label, look, _percent(rate_rows(tests[arm.label], metric))) for arm, look in looks
+            (arm.label, style, _percent(rate_rows(tests[arm.label], metric)))
+            for arm, style in styles
         ]
         lines = [line for line in lines if line[2]]
         shade = (100 * low, 100 * high)
@@ -131,18 +133,18 @@ def rate_figure(group: Group, pattern: str, ranges: bool, key: str) -> Figure:
         panels.append(_line_panel(title, lines, "rate", xlabel, shade))
     notes = [f"Shaded: the missing rates of training, {names.rate_title((low, high))}."]
     if ranges:
-        notes.append("Each point stands at the middle of a range of rates.")
+        notes.append("Each point is at the midpoint of a range of rates.")
     title = f"{group.title} · tested at {'ranges of rates' if ranges else 'single rates'}"
     if pattern != group.values["pattern"]:
         title += f" with {names.pattern_title(pattern)}"
-    legend = [(arm.label, look) for arm, look in looks]
-    return Figure(key, title, BAND, panels, legend, [*notes, *_marks(group)])
+    legend = [(arm.label, style) for arm, style in styles]
+    return Figure(key, title, BAND, panels, legend, [*notes, *group.notes])
 
 
 def area_rows(group: Group, pattern: str, ranges: bool) -> list[dict[str, Any]]:
     """Mean over rates (P1) and area under the curve (P2, AUILC), for each arm and metric.
 
-    Only rates that all seeds of all arms were tested at count, so that the numbers compare.
+    Only rates at which all seeds of all arms were tested are used, so that the numbers compare.
     """
     tests = by_rate(group, pattern, ranges)
     seeds = {arm.label: set(arm.runs) for arm in group.arms}
@@ -155,14 +157,14 @@ def area_rows(group: Group, pattern: str, ranges: bool) -> list[dict[str, Any]]:
     for label, found in tests.items():
         for metric in group.main_metrics:
             curves = [
-                {_middle(rate): found[rate][seed][metric] for rate in rates}
+                {_midpoint(rate): found[rate][seed][metric] for rate in rates}
                 for seed in seeds[label]
                 if all(metric in found[rate][seed] for rate in rates)
             ]
             if len(rates) < 3 or not curves:
                 continue
-            means = significance.summarize([robustness.mean_over_rates(c) for c in curves])
-            areas = significance.summarize([robustness.auilc(c) for c in curves])
+            means = significance.summarize([rate_summaries.mean_over_rates(c) for c in curves])
+            areas = significance.summarize([rate_summaries.auilc(c) for c in curves])
             rows.append(
                 {
                     "label": label,
@@ -181,7 +183,7 @@ def area_rows(group: Group, pattern: str, ranges: bool) -> list[dict[str, Any]]:
 
 
 def area_table(group: Group, pattern: str, ranges: bool, title: str, key: str) -> Table | None:
-    """The numbers of `area_rows`; `None` with fewer than three common rates."""
+    """The numbers of `area_rows`; `None` if there are fewer than three common rates."""
     rows = area_rows(group, pattern, ranges)
     if not rows:
         return None
@@ -200,18 +202,18 @@ def area_table(group: Group, pattern: str, ranges: bool, title: str, key: str) -
     header += [f"AUILC {names.metric_title(m)}" for m in metrics]
     low, high = (100 * rows[0][f"{end}_rate"] for end in ("lowest", "highest"))
     note = (
-        f"Over {rows[0]['rates']} missing rates from {low:.4g} to {high:.4g}\u202f%. Mean: all "
-        "rates alike. AUILC: area under the curve over the rate, by the trapezoidal rule, not "
-        "divided by its width; lower is better where the metric is MAE."
+        f"Over {rows[0]['rates']} missing rates from {low:.4g} to {high:.4g}\u202f%. Mean: "
+        "unweighted. AUILC: area under the curve over the rate, by the trapezoidal rule, not "
+        "divided by the range of rates; lower is better if the metric is MAE."
     )
-    return Table(key, title, header, lines, [note, *_marks(group)])
+    return Table(key, title, header, lines, [note, *group.notes])
 
 
 def matrix_figures(groups: Iterable[Group]) -> list[Figure]:
-    """Missing rate in training x in testing, a plot a method, for the first of the paper's metrics.
+    """Heat maps of the first main metric over the missing rates in training and in testing.
 
     Args:
-        groups: One for each training, see `collect.TRAINING`.
+        groups: Groups by `TRAINING`.
     """
     families: dict[tuple[Any, ...], list[Group]] = {}
     for group in groups:
@@ -227,7 +229,7 @@ def matrix_figures(groups: Iterable[Group]) -> list[Figure]:
 
 
 def matrix(groups: Sequence[Group], metric: str) -> dict[str, dict[tuple[Rate, Rate], float]]:
-    """Label of an arm -> (rate in training, rate in testing) -> mean over seeds."""
+    """Label of an arm -> (rate in training, rate in testing) -> mean of a metric over seeds."""
     found: dict[str, dict[tuple[Rate, Rate], float]] = {}
     for group in groups:
         train = group.values["missing_rate"]
@@ -269,14 +271,16 @@ def _matrix_figure(groups: Sequence[Group], key: str) -> Figure | None:
                 reverse=names.lower_is_better(metric),
             )
 
-        said = "; ".join(
+        description = "; ".join(
             f"trained at {names.rate_title(r)}, tested at {names.rate_title(c)}: "
             f"{names.number(cells[label][r, c])}"
             for r in rows
             for c in columns
             if (r, c) in cells[label]
         )
-        panels.append(Panel(label, f"{names.metric_title(metric)} of {label}: {said}.", draw))
+        panels.append(
+            Panel(label, f"{names.metric_title(metric)} of {label}: {description}.", draw)
+        )
     v = first.values
     mark = f" {names.SELECTED_ON_TEST}" if first.selected_on_test else ""
     title = (
@@ -285,11 +289,11 @@ def _matrix_figure(groups: Sequence[Group], key: str) -> Figure | None:
     )
     better = "lower" if names.lower_is_better(metric) else "higher"
     caption = f"Mean over seeds; brighter is better ({better} values)."
-    return Figure(key, title, caption, panels, notes=_marks(first))
+    return Figure(key, title, caption, panels, notes=first.notes)
 
 
-def styles(arms: Sequence[Arm]) -> list[tuple[Arm, dict[str, Any]]]:
-    """Each arm with a line style of its own."""
+def arm_styles(arms: Sequence[Arm]) -> list[tuple[Arm, dict[str, Any]]]:
+    """Each arm with its line style."""
     others = [arm.method for arm in arms if not figures.has_style(arm.method)]
     return [
         (arm, figures.style(arm.method, others.index(arm.method) if arm.method in others else 0))
@@ -307,24 +311,20 @@ def _line_panel(
     def draw(axes: Any) -> None:
         if shade and shade[0] < shade[1]:
             axes.axvspan(*shade, color=figures.TEXT, alpha=0.07, linewidth=0)
-        figures.draw_lines(axes, [(look, rows) for _, look, rows in lines], x, xlabel)
+        figures.draw_lines(axes, [(style, rows) for _, style, rows in lines], x, xlabel)
 
-    said = "; ".join(
+    description = "; ".join(
         f"{label} from {names.number(rows[0]['mean'])} at {rows[0][x]:g} "
         f"to {names.number(rows[-1]['mean'])} at {rows[-1][x]:g}"
         for label, _, rows in lines
     )
     axis = "epoch" if x == "epoch" else "missing rate in percent"
-    return Panel(title, f"{title} over {axis}: {said}.", draw)
+    return Panel(title, f"{title} over {axis}: {description}.", draw)
 
 
-def _middle(rate: Rate) -> float:
+def _midpoint(rate: Rate) -> float:
     return round(sum(rate) / 2, 9)
 
 
 def _percent(rows: Rows) -> Rows:
     return [row | {"rate": round(100 * row["rate"], 6)} for row in rows]
-
-
-def _marks(group: Group) -> list[str]:
-    return [names.SELECTED_NOTE] if group.selected_on_test else []

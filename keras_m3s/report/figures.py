@@ -1,7 +1,7 @@
-"""Drawing with matplotlib: lines with bands, heat maps, and what makes SVG the same every time.
+"""Plots with Matplotlib: lines with bands, heat maps; reproducible SVG and PDF.
 
-Colours are those of Okabe and Ito, which the colour-blind tell apart; each method also has a line
-style and a marker of its own. Text and grid take the colours of the page that the SVG stands in.
+Colours are those of Okabe and Ito, which are safe for the colour-blind; each method also has its
+own line style and marker. In a page, text and grid take the page's colours.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Any
 from keras_m3s.registry import methods
 from keras_m3s.report.content import Figure, Panel
 
-OTHERS: tuple[dict[str, Any], ...] = (
+OTHER_STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#009E73", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
     {"color": "#56B4E9", "linestyle": (0, (8, 2)), "marker": "P"},
     {"color": "#6A5ACD", "linestyle": (0, (2, 1)), "marker": "X"},
@@ -21,14 +21,14 @@ OTHERS: tuple[dict[str, Any], ...] = (
     {"color": "#777777", "linestyle": (0, (1, 1)), "marker": ">"},
 )
 
-# Stand-ins that the page's own colours take the place of.
+# Placeholders that are replaced with the colours of the page or file.
 TEXT, GRID = "#010203", "#040506"
 PAGE_COLORS = {TEXT: "currentColor", GRID: "var(--grid, #cccccc)"}
 
 FILE_COLORS = {TEXT: "#222222", GRID: "#cccccc"}
 
 PANEL_SIZE = (4.1, 2.9)
-"""Inches of one plot; on a page it grows and shrinks with its column."""
+"""Width and height of a plot in inches; in a page it scales with its column."""
 
 SETTINGS: dict[str, Any] = {
     "axes.edgecolor": TEXT,
@@ -50,8 +50,9 @@ SETTINGS: dict[str, Any] = {
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
     "savefig.transparent": True,
-    "svg.fonttype": "none",  # text stays text: to be searched, and in the page's colour
+    "svg.fonttype": "none",  # text stays text, for search and in the page's colour
     "text.color": TEXT,
+    "text.parse_math": False,  # labels may hold names of files and settings with a $
     "xtick.color": TEXT,
     "xtick.labelsize": 9,
     "ytick.color": TEXT,
@@ -63,14 +64,14 @@ def style(method: str, number: int = 0) -> dict[str, Any]:
     """Line style of a method.
 
     Args:
-        method: As in the experiments.
-        number: Of a method that has no style of its own, which of those it is.
+        method: Name of the method.
+        number: Index among the methods without a style of their own.
     """
-    return dict(_own_style(method) or OTHERS[number % len(OTHERS)])
+    return dict(_own_style(method) or OTHER_STYLES[number % len(OTHER_STYLES)])
 
 
 def has_style(method: str) -> bool:
-    """Whether a method has a style of its own."""
+    """Whether a method's card has a style."""
     return _own_style(method) is not None
 
 
@@ -85,27 +86,27 @@ def draw_lines(
     xlabel: str,
     markers: int = 8,
 ) -> None:
-    """Lines of means with bands of a standard deviation.
+    """Draws lines of means with bands.
 
     Args:
-        axes: Of matplotlib.
-        lines: (style, rows) of each; a row has the value of `x`, `mean`, `low` and `high`.
-        x: Name of what is on the horizontal axis.
-        xlabel: Its title.
-        markers: About how many markers a line carries.
+        axes: Matplotlib axes.
+        lines: (style, rows) of each line; a row has the value of `x`, `mean`, `low` and `high`.
+        x: Key of the horizontal position in a row.
+        xlabel: Label of the horizontal axis.
+        markers: Approximate number of markers on a line.
     """
-    for look, rows in lines:
+    for style, rows in lines:
         at = [row[x] for row in rows]
         axes.fill_between(
             at,
             [row["low"] for row in rows],
             [row["high"] for row in rows],
-            color=look["color"],
+            color=style["color"],
             alpha=0.18,
             linewidth=0,
         )
         every = max(1, len(rows) // markers)
-        axes.plot(at, [row["mean"] for row in rows], markevery=every, **look)
+        axes.plot(at, [row["mean"] for row in rows], markevery=every, **style)
     axes.set_xlabel(xlabel)
     axes.locator_params(axis="x", integer=True)
 
@@ -118,18 +119,18 @@ def draw_heat_map(
     limits: tuple[float, float],
     reverse: bool,
 ) -> None:
-    """A matrix with its numbers written in; brighter is better.
+    """Draws a matrix with its numbers; brighter is better.
 
     Args:
-        axes: Of matplotlib.
-        values: Matrix, NaN where there is nothing.
-        rows: Titles of the rows: missing rate in training.
-        columns: Titles of the columns: missing rate in testing.
-        limits: Lowest and highest value of the colours.
-        reverse: Whether low values are the bright ones.
+        axes: Matplotlib axes.
+        values: Matrix, NaN for empty cells.
+        rows: Labels of the rows: missing rates in training.
+        columns: Labels of the columns: missing rates in testing.
+        limits: Lowest and highest value of the colour scale.
+        reverse: Whether lower values are brighter.
     """
     colors = "cividis_r" if reverse else "cividis"
-    # Cells, no picture: they stay sharp, and the page holds no bitmap.
+    # Drawn as vectors: sharp at any size, and no bitmap in the page.
     image = axes.pcolormesh(values, cmap=colors, vmin=limits[0], vmax=limits[1])
     for i, row in enumerate(values):
         for j, value in enumerate(row):
@@ -151,13 +152,13 @@ def draw_heat_map(
 
 @contextlib.contextmanager
 def _figure(width: float, height: float, salt: str, colors: Any = None) -> Iterator[Any]:
-    """A figure with the settings above; without pyplot, which would want a display's backend.
+    """A Matplotlib figure with `SETTINGS`, made without pyplot, which needs a display backend.
 
     Args:
         width: In inches.
         height: In inches.
-        salt: Of the ids in an SVG.
-        colors: Colours in place of the stand-ins.
+        salt: Makes the ids in an SVG unique and reproducible.
+        colors: Colours that replace `TEXT` and `GRID`.
     """
     import matplotlib
     from matplotlib.figure import Figure as Canvas
@@ -171,8 +172,8 @@ def panel_svg(panel: Panel, key: str) -> str:
     """One plot as an `<svg>` element for a page.
 
     Args:
-        panel: What to draw.
-        key: Unique on the page, for the ids inside.
+        panel: The plot.
+        key: Prefix of the ids inside, unique on the page.
     """
     with _figure(*PANEL_SIZE, key) as figure:
         axes = figure.add_subplot()
@@ -181,21 +182,21 @@ def panel_svg(panel: Panel, key: str) -> str:
         return _inline(_save(figure, "svg").decode(), key, panel.alt)
 
 
-def swatch_svg(look: Mapping[str, Any], key: str) -> str:
-    """A piece of a line, for a legend."""
+def swatch_svg(style: Mapping[str, Any], key: str) -> str:
+    """A sample of a line as an `<svg>` element, for a legend."""
     with _figure(0.5, 0.16, key) as figure:
         figure.set_layout_engine("none")
         axes = figure.add_axes((0, 0, 1, 1))
-        axes.plot([0, 0.5, 1], [0, 0, 0], markevery=[1], **look)
+        axes.plot([0, 0.5, 1], [0, 0, 0], markevery=[1], **style)
         axes.set_axis_off()
         return _inline(_save(figure, "svg").decode(), key, "")
 
 
 def figure_file(content: Figure, kind: str) -> bytes:
-    """All plots of a figure with their legend, as a file.
+    """All plots of a figure with their legend, as the content of a file.
 
     Args:
-        content: What to draw.
+        content: The figure.
         kind: `"svg"` or `"pdf"`.
     """
     from matplotlib.lines import Line2D
@@ -212,13 +213,13 @@ def figure_file(content: Figure, kind: str) -> bytes:
         for axes in grid[len(content.panels) :]:
             axes.set_axis_off()
         if content.legend:
-            lines = [Line2D([], [], label=label, **look) for label, look in content.legend]
+            lines = [Line2D([], [], label=label, **style) for label, style in content.legend]
             figure.legend(handles=lines, loc="outside upper center", ncols=min(4, len(lines)))
         return _save(figure, kind)
 
 
 def _save(figure: Any, kind: str) -> bytes:
-    """Without a date, so that the same runs give the same file."""
+    """The file's content, without a date, so that the same runs give the same file."""
     file = io.BytesIO()
     date = {"svg": "Date", "pdf": "CreationDate"}[kind]
     figure.savefig(file, format=kind, metadata={date: None})
@@ -226,7 +227,7 @@ def _save(figure: Any, kind: str) -> bytes:
 
 
 def _inline(svg: str, key: str, alt: str) -> str:
-    """The `<svg>` element alone, its ids its own on the page, with words in place of it."""
+    """The `<svg>` element alone, with ids unique on the page and a text alternative."""
     from html import escape
 
     svg = svg[svg.index("<svg") :]
@@ -237,7 +238,7 @@ def _inline(svg: str, key: str, alt: str) -> str:
     svg = re.sub(r'\sxmlns(:xlink)?="[^"]*"|\sversion="1.1"', "", svg)
     svg = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", svg, count=1)
-    for stand_in, color in PAGE_COLORS.items():
-        svg = svg.replace(stand_in, color)
+    for placeholder, color in PAGE_COLORS.items():
+        svg = svg.replace(placeholder, color)
     named = f'role="img" aria-label="{escape(alt)}"' if alt else 'aria-hidden="true"'
     return svg.replace("<svg", f"<svg {named}", 1).strip()

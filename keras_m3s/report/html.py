@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing from elsewhere: no script, no font, no picture."""
+"""A report as one self-contained HTML page: no scripts, no external fonts or images."""
 
 import importlib.resources
 
@@ -7,11 +7,7 @@ from keras_m3s.report.content import Content, Details, Figure, Table
 
 
 def render(content: Content) -> str:
-    """The page.
-
-    Args:
-        content: The report.
-    """
+    """The page as text."""
     import jinja2
 
     folder = importlib.resources.files("keras_m3s.report")
@@ -19,9 +15,9 @@ def render(content: Content) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.tests |= {
-        "table": lambda block: isinstance(block, Table),
-        "figure": lambda block: isinstance(block, Figure),
-        "details": lambda block: isinstance(block, Details),
+        "table": lambda element: isinstance(element, Table),
+        "figure": lambda element: isinstance(element, Figure),
+        "details": lambda element: isinstance(element, Details),
     }
     template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
     return template.render(

@@ -1,8 +1,8 @@
-"""A report as a LaTeX document, its figures as PDF beside it; any engine compiles it."""
+"""A report as a LaTeX document for any engine, with figures as PDF files beside it."""
 
 from collections.abc import Sequence
 
-from keras_m3s.report.content import BEST, Cell, Content, Details, Figure, Table
+from keras_m3s.report.content import BEST, Cell, Content, Element, Figure, Table
 
 PREAMBLE = r"""\documentclass[10pt,a4paper]{article}
 \usepackage[utf8]{inputenc}
@@ -40,10 +40,10 @@ SIGNS = {
 }
 
 LONG = 30
-"""Rows from which on a table may break over pages."""
+"""Tables with more rows than this may break over pages."""
 
 WIDE = 7
-"""Columns from which on a table is shrunk to the page."""
+"""Tables with at least as many columns are scaled to the width of the page."""
 
 
 def render(content: Content) -> str:
@@ -59,22 +59,22 @@ def render(content: Content) -> str:
     for section in content.sections:
         parts.append(rf"\section{{{_text(section.title)}}}")
         parts.append(_text(section.intro))
-        for block in section.blocks:
-            parts.append(_block(block))
+        for element in section.elements:
+            parts.append(_element(element))
     return "\n".join([*parts, r"\end{document}", ""])
 
 
-def _block(block: Table | Figure | Details) -> str:
-    parts = [rf"\subsection*{{{_text(block.title)}}}"]
-    if isinstance(block, Table):
-        parts += [_table(block), *(_text(note) + "\n" for note in block.notes)]
-    elif isinstance(block, Figure):
-        width = min(3, len(block.panels)) / 3
-        parts.append(rf"\includegraphics[width={width:.2f}\linewidth]{{figures/{block.key}.pdf}}")
+def _element(element: Element) -> str:
+    parts = [rf"\subsection*{{{_text(element.title)}}}"]
+    if isinstance(element, Table):
+        parts += [_table(element), *(_text(note) + "\n" for note in element.notes)]
+    elif isinstance(element, Figure):
+        width = min(3, len(element.panels)) / 3
+        parts.append(rf"\includegraphics[width={width:.2f}\linewidth]{{figures/{element.key}.pdf}}")
         parts.append("")
-        parts += [_text(part) + "\n" for part in (block.caption, *block.notes)]
+        parts += [_text(part) + "\n" for part in (element.caption, *element.notes)]
     else:
-        parts.append("; ".join(f"{_text(k)}: {_text(v)}" for k, v in block.values) + ".")
+        parts.append("; ".join(f"{_text(k)}: {_text(v)}" for k, v in element.values) + ".")
     return "\n".join(parts)
 
 
@@ -95,7 +95,7 @@ def _table(table: Table) -> str:
 
 
 def _breaking(table: Table) -> str:
-    """Columns for a page that is narrow: words break, with room by their longest cell."""
+    """Column types whose words break, with widths in proportion to their longest cells."""
     longest = [min(40, max(len(row[i].text) for row in table.rows)) for i in range(table.left)]
     widths = [0.8 * length / sum(longest) for length in longest]
     words = [rf">{{\raggedright\arraybackslash}}p{{{width:.3f}\linewidth}}" for width in widths]
@@ -103,7 +103,7 @@ def _breaking(table: Table) -> str:
 
 
 def _row(row: Sequence[Cell]) -> list[str]:
-    """A row of a table, and a smaller one below it for each line of details."""
+    """A row of a table, followed by a smaller one for each line of details."""
     cells = [rf"\textbf{{{_text(c.text)}}}" if c.mark == BEST else _text(c.text) for c in row]
     lines = [" & ".join(cells) + r" \\"]
     for number in range(max(len(cell.details) for cell in row)):

@@ -1,10 +1,10 @@
-"""A report as Markdown, its figures as files beside it."""
+"""A report as Markdown, with figures in files beside it."""
 
-from keras_m3s.report.content import BEST, Cell, Content, Details, Figure, Table
+from keras_m3s.report.content import BEST, Cell, Content, Element, Figure, Table
 
 
 def render(content: Content) -> str:
-    """The text; figures are linked as `figures/<key>.svg`."""
+    """The document; figures are linked as `figures/<key>.svg`."""
     parts = [f"# {_text(content.title)}"]
     parts.append("\n".join(f"- {_text(name)}: {_text(value)}" for name, value in content.facts))
     parts += [f"> {_text(warning)}" for warning in content.warnings]
@@ -12,22 +12,22 @@ def render(content: Content) -> str:
         parts.append(f"## {_text(section.title)}")
         if section.intro:
             parts.append(_text(section.intro))
-        for block in section.blocks:
-            parts += _block(block)
+        for element in section.elements:
+            parts += _element(element)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _block(block: Table | Figure | Details) -> list[str]:
-    parts = [f"### {_text(block.title)}"]
-    if isinstance(block, Table):
-        parts.append(_table(block))
-        parts += [_text(note) for note in block.notes]
-    elif isinstance(block, Figure):
-        alt = " ".join(panel.alt for panel in block.panels).replace("]", ")").replace("[", "(")
-        parts.append(f"![{_text(alt)}](figures/{block.key}.svg)")
-        parts += [_text(part) for part in (block.caption, *block.notes)]
+def _element(element: Element) -> list[str]:
+    parts = [f"### {_text(element.title)}"]
+    if isinstance(element, Table):
+        parts.append(_table(element))
+        parts += [_text(note) for note in element.notes]
+    elif isinstance(element, Figure):
+        alt = " ".join(panel.alt for panel in element.panels).replace("]", ")").replace("[", "(")
+        parts.append(f"![{_text(alt)}](figures/{element.key}.svg)")
+        parts += [_text(part) for part in (element.caption, *element.notes)]
     else:
-        parts.append("\n".join(f"- {_text(k)}: {_text(v)}" for k, v in block.values))
+        parts.append("\n".join(f"- {_text(k)}: {_text(v)}" for k, v in element.values))
     return parts
 
 
@@ -46,7 +46,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _text(text: str) -> str:
-    """Characters that mean something in Markdown stand for themselves."""
+    """Text with the special characters of Markdown escaped."""
     for sign in ("\\", "|", "*", "_", "`", "<", "#"):
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())

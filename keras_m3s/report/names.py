@@ -1,4 +1,4 @@
-"""What things are called in a report, and how numbers are printed."""
+"""Titles of methods, metrics, models and data sets in a report, and the format of numbers."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,16 +24,17 @@ METRICS: dict[str, str] = {
 }
 
 NOTHING = "–"
-"""Where a number would stand that there is not."""
+"""Placeholder for a missing value."""
 
 SELECTED_ON_TEST = "†"
 SELECTED_NOTE = (
-    "† Chosen as the published scripts choose (--select paper), which may look at the test data: "
-    "these numbers flatter and do not compare with unmarked ones."
+    "† Epochs selected as in the published scripts (--select paper), which may use the test data: "
+    "these numbers are optimistic and do not compare with unmarked ones."
 )
 
 
 def method_title(method: str, short: bool = False) -> str:
+    """A method's title; the name itself if it has no card."""
     card = methods.CARDS.get(method)
     if card is None:
         return method
@@ -41,14 +42,17 @@ def method_title(method: str, short: bool = False) -> str:
 
 
 def metric_title(metric: str) -> str:
+    """A metric's title."""
     return METRICS.get(metric, metric)
 
 
 def model_title(model: str) -> str:
+    """A model's title; the name itself if it has no card."""
     return models.CARDS[model].title if model in models.CARDS else model
 
 
 def pattern_title(pattern: str) -> str:
+    """A pattern's title; the name itself if it has no card."""
     return patterns.CARDS[pattern].title if pattern in patterns.CARDS else pattern
 
 
@@ -59,22 +63,24 @@ def dataset_title(dataset: str) -> str:
     return f"{title} ({config})" if config else title
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.4g}"
+def percent(rate: float) -> str:
+    """`0.4` -> `40`."""
+    return f"{100 * rate:.4g}"
 
 
 def rate_title(rate: Sequence[float]) -> str:
-    """`(0.4, 0.6)` -> `40–60 %`, with a narrow space that no line breaks at."""
+    """`(0.4, 0.6)` -> `40–60 %`, with a narrow no-break space."""
     low, high = (percent(r) for r in rate)
     return f"{low}\u202f%" if low == high else f"{low}–{high}\u202f%"
 
 
 def method_order(method: str) -> tuple[int, str]:
-    """Sorts methods as the paper has them, then what is beyond it."""
+    """Sort key: the order of the methods' cards, then unknown methods by name."""
     return _order(method, methods.CARDS)
 
 
 def model_order(model: str) -> tuple[int, str]:
+    """Sort key: the order of the models' cards, then unknown models by name."""
     return _order(model, models.CARDS)
 
 
@@ -84,15 +90,15 @@ def _order(name: str, cards: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def main_metrics(dataset: str, present: Iterable[str]) -> list[str]:
-    """Those of the metrics present that the paper reports on a data set of this kind, in its order.
+    """The metrics that the paper reports on a data set, in its order.
 
     Args:
-        dataset: Name of a data set; one that the paper has not is taken for the first of the
-            paper's kinds whose metrics are all there.
-        present: Names of metrics.
+        dataset: Name of a data set. For one without a card, or without metrics in it, these are the
+            metrics of the first card whose metrics are all present.
+        present: Names of the metrics that runs have.
 
     Returns:
-        A list; all that is present where no kind fits.
+        A list; all of `present` if no card fits.
     """
     there = list(present)
     name, _ = datasets.split_name(dataset)
@@ -107,11 +113,12 @@ def main_metrics(dataset: str, present: Iterable[str]) -> list[str]:
 
 
 def lower_is_better(metric: str) -> bool:
+    """Whether a lower value of a metric is an improvement."""
     return metric in paper.LOWER_IS_BETTER
 
 
 def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
-    """A number as the paper prints it, with a true minus; `NOTHING` for None and NaN."""
+    """A number as the paper prints it, with a minus sign (−); `NOTHING` for None and NaN."""
     if value is None or math.isnan(value):
         return NOTHING
     if math.isinf(value):
@@ -123,16 +130,17 @@ def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
 
 
 def p_value(value: float) -> str:
+    """A p-value; below 0.0001 only that."""
     return "< 0.0001" if value < 0.0001 else number(value)
 
 
 def spread(mean: float, sd: float) -> str:
-    """`mean ± sd`, the mean alone for a single run."""
+    """`mean ± sd`; the mean alone for a single run."""
     return number(mean) if math.isnan(sd) else f"{number(mean)} ± {number(sd)}"
 
 
 def setting(value: Any) -> str:
-    """A value of a configuration in one short line."""
+    """A value of a configuration as one short line."""
     if value is None:
         return "none"
     if isinstance(value, bool):

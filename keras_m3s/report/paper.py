@@ -1,7 +1,7 @@
 """Tables 2 to 5 of the paper as data.
 
-Every number is as printed. A `Block` is one model on one data set at one pair of missing rates:
-three rows of a table. The ΔORIG below them follows from the rows: see `Block.delta`.
+Every number is as printed. `PaperRows` are the three rows of a table for one model on one data set
+at one pair of missing rates. The ΔORIG below them follows from them, see `PaperRows.delta`.
 
 Reference: M3S, sections 5.1 (Tables 2, 5), 5.2 (Table 3), 5.4 (Table 4).
 """
@@ -18,15 +18,15 @@ LOWER_IS_BETTER: tuple[str, ...] = ("mae",)
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
+class PaperRows:
     """The paper's results of one model on one data set at one pair of missing rates.
 
     Attributes:
         tables: Numbers of the tables that print them.
-        dataset: Name of the data set's builder.
-        model: As in `keras_m3s.experiments.config.MODELS`.
+        dataset: Name of the data set.
+        model: Name of the model.
         missing_rate: `(low, high)` in training and validation.
-        test_missing_rate: The same in testing.
+        test_missing_rate: `(low, high)` in testing.
         values: Method -> metric -> value.
     """
 
@@ -43,7 +43,7 @@ class Block:
         return round(self.values[proposed][metric] - self.values[baseline][metric], 4)
 
 
-def _block(
+def _rows(
     tables: tuple[int, ...],
     dataset: str,
     model: str,
@@ -52,42 +52,42 @@ def _block(
     orig: tuple[float, ...],
     spl_trn: tuple[float, ...],
     m3s: tuple[float, ...],
-) -> Block:
-    rows = dict(zip(methods.paper(), (orig, spl_trn, m3s), strict=True))
+) -> PaperRows:
+    rows = {"orig": orig, "spl-trn": spl_trn, "m3s": m3s}
     values = {
         m: dict(zip(datasets.CARDS[dataset].metrics, row, strict=True)) for m, row in rows.items()
     }
     rates = MISSING_LEVELS[train], MISSING_LEVELS[test]
-    return Block(tables, dataset, model, *rates, values)
+    return PaperRows(tables, dataset, model, *rates, values)
 
 
 # fmt: off
-BLOCKS: tuple[Block, ...] = (
+ROWS: tuple[PaperRows, ...] = (
     # Table 2; its MMIN and MMIM are also the middle of Table 3.
-    _block((2,), "ch_sims", "self_mm", "medium", "medium",
-           (0.5171, 0.3918, 0.7291, 0.6980),
-           (0.5049, 0.4080, 0.7392, 0.7102),
-           (0.5053, 0.4091, 0.7405, 0.7119)),
-    _block((2, 3), "iemocap", "mmin", "medium", "medium",
-           (0.6136, 0.6403, 0.6049), (0.6357, 0.6518, 0.6235), (0.6398, 0.6536, 0.6296)),
-    _block((2,), "cmu_mosi", "misa", "medium", "medium",
-           (0.8886, 0.7349, 0.3863), (0.8279, 0.7355, 0.4155), (0.8393, 0.7346, 0.4282)),
-    _block((2, 3), "cmu_mosi", "mmim", "medium", "medium",
-           (0.7175, 0.7883, 0.4592), (0.7126, 0.7825, 0.4650), (0.7014, 0.7985, 0.4852)),
+    _rows((2,), "ch_sims", "self_mm", "medium", "medium",
+          (0.5171, 0.3918, 0.7291, 0.6980),
+          (0.5049, 0.4080, 0.7392, 0.7102),
+          (0.5053, 0.4091, 0.7405, 0.7119)),
+    _rows((2, 3), "iemocap", "mmin", "medium", "medium",
+          (0.6136, 0.6403, 0.6049), (0.6357, 0.6518, 0.6235), (0.6398, 0.6536, 0.6296)),
+    _rows((2,), "cmu_mosi", "misa", "medium", "medium",
+          (0.8886, 0.7349, 0.3863), (0.8279, 0.7355, 0.4155), (0.8393, 0.7346, 0.4282)),
+    _rows((2, 3), "cmu_mosi", "mmim", "medium", "medium",
+          (0.7175, 0.7883, 0.4592), (0.7126, 0.7825, 0.4650), (0.7014, 0.7985, 0.4852)),
     # Table 3
-    _block((3,), "iemocap", "mmin", "high", "high",
-           (0.5849, 0.5915, 0.5748), (0.5812, 0.5901, 0.5689), (0.5900, 0.6026, 0.5764)),
-    _block((3,), "cmu_mosi", "mmim", "high", "high",
-           (0.7132, 0.7905, 0.4577), (0.7268, 0.7867, 0.4549), (0.7208, 0.7890, 0.4588)),
-    _block((3,), "iemocap", "mmin", "low", "low",
-           (0.6192, 0.6453, 0.6078), (0.6335, 0.6513, 0.6221), (0.6367, 0.6504, 0.6266)),
-    _block((3,), "cmu_mosi", "mmim", "low", "low",
-           (0.7129, 0.7893, 0.4694), (0.7218, 0.7832, 0.4665), (0.7049, 0.7923, 0.4838)),
+    _rows((3,), "iemocap", "mmin", "high", "high",
+          (0.5849, 0.5915, 0.5748), (0.5812, 0.5901, 0.5689), (0.5900, 0.6026, 0.5764)),
+    _rows((3,), "cmu_mosi", "mmim", "high", "high",
+          (0.7132, 0.7905, 0.4577), (0.7268, 0.7867, 0.4549), (0.7208, 0.7890, 0.4588)),
+    _rows((3,), "iemocap", "mmin", "low", "low",
+          (0.6192, 0.6453, 0.6078), (0.6335, 0.6513, 0.6221), (0.6367, 0.6504, 0.6266)),
+    _rows((3,), "cmu_mosi", "mmim", "low", "low",
+          (0.7129, 0.7893, 0.4694), (0.7218, 0.7832, 0.4665), (0.7049, 0.7923, 0.4838)),
     # Table 4
-    _block((4,), "iemocap", "mmin", "medium", "high",
-           (0.6035, 0.6281, 0.5953), (0.6152, 0.6166, 0.6023), (0.6206, 0.6140, 0.6072)),
-    _block((4,), "cmu_mosi", "mmim", "medium", "high",
-           (0.7201, 0.7794, 0.4534), (0.7412, 0.7695, 0.4461), (0.7025, 0.7884, 0.4825)),
+    _rows((4,), "iemocap", "mmin", "medium", "high",
+          (0.6035, 0.6281, 0.5953), (0.6152, 0.6166, 0.6023), (0.6206, 0.6140, 0.6072)),
+    _rows((4,), "cmu_mosi", "mmim", "medium", "high",
+          (0.7201, 0.7794, 0.4534), (0.7412, 0.7695, 0.4461), (0.7025, 0.7884, 0.4825)),
 )
 # fmt: on
 
@@ -99,24 +99,26 @@ P_VALUES: dict[tuple[str, str], dict[str, float]] = {
 }
 """Table 5: (data set, model) -> metric -> P of a two-tailed t-test of M3S.
 
-The paper tells neither what M3S is tested against nor how many runs there were, nor whether the
-test was paired.
+The paper states neither what M3S is tested against, nor the number of runs, nor whether the test
+was paired.
 """
 
 
-def find(dataset: str, model: str, missing_rate: Range, test_missing_rate: Range) -> Block | None:
-    """The paper's block of a setting, or `None` where it has none.
+def find(
+    dataset: str, model: str, missing_rate: Range, test_missing_rate: Range
+) -> PaperRows | None:
+    """The paper's rows of a setting, or `None` if it has none.
 
     Args:
-        dataset: Name of a data set; a configuration after `/` does not count.
+        dataset: Name of a data set; a config after `/` is ignored.
         model: Name of a model.
         missing_rate: `(low, high)` in training.
         test_missing_rate: `(low, high)` in testing.
     """
     wanted = (datasets.split_name(dataset)[0], model, tuple(missing_rate), tuple(test_missing_rate))
-    for block in BLOCKS:
-        if (block.dataset, block.model, block.missing_rate, block.test_missing_rate) == wanted:
-            return block
+    for rows in ROWS:
+        if (rows.dataset, rows.model, rows.missing_rate, rows.test_missing_rate) == wanted:
+            return rows
     return None
 
 
@@ -127,8 +129,8 @@ def values() -> dict[tuple[str, str, str, Range, Range, str], float]:
         Dict (data set, model, method, missing range, test missing range, metric) -> value.
     """
     return {
-        (b.dataset, b.model, method, b.missing_rate, b.test_missing_rate, metric): value
-        for b in BLOCKS
-        for method, row in b.values.items()
+        (r.dataset, r.model, method, r.missing_rate, r.test_missing_rate, metric): value
+        for r in ROWS
+        for method, row in r.values.items()
         for metric, value in row.items()
     }

@@ -1,17 +1,16 @@
-"""Test results of each setting beside the paper's, and the tests of their differences."""
+"""Test results of each setting, laid out as the paper's Table 2, beside the paper's."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from keras_m3s.registry import datasets, methods, models, patterns
+from keras_m3s.registry import methods, models, patterns
 from keras_m3s.report import names, paper, significance
-from keras_m3s.report.collect import Arm, Group
 from keras_m3s.report.content import BEST, BETTER, WORSE, Cell, Table
+from keras_m3s.report.groups import Arm, Group
 
 
-def paper_block(group: Group) -> paper.Block | None:
-    """The paper's results of the same setting; it knows one pattern only."""
+def paper_rows(group: Group) -> paper.PaperRows | None:
+    """The paper's results of the same setting; all of them are of one pattern."""
     v = group.values
     if v["pattern"] != patterns.PAPER:
         return None
@@ -23,13 +22,13 @@ def result_rows(group: Group, arms: Sequence[Arm] | None = None) -> list[dict[st
 
     Args:
         group: What compares.
-        arms: Which of its arms; `None` for one each method.
+        arms: The arms to list; `None` for one of each method.
     """
-    block = paper_block(group)
+    published = paper_rows(group)
     rows = []
     for arm in group.arms if arms is None else arms:
         # The paper's values are of its own settings, not of variations.
-        printed = block.values.get(arm.method, {}) if block and arm in group.arms else {}
+        printed = published.values.get(arm.method, {}) if published and arm in group.arms else {}
         for metric in group.metrics:
             values = arm.by_seed(metric)
             if not values:
@@ -37,7 +36,7 @@ def result_rows(group: Group, arms: Sequence[Arm] | None = None) -> list[dict[st
             ours = significance.summarize(list(values.values()))
             theirs = printed.get(metric)
             rows.append(
-                _setting(group)
+                setting_columns(group)
                 | {
                     "method": arm.method,
                     "label": arm.label,
@@ -54,22 +53,30 @@ def result_rows(group: Group, arms: Sequence[Arm] | None = None) -> list[dict[st
 
 
 def result_table(group: Group, key: str) -> Table:
-    """Methods down, metrics across, as the paper's Table 2; the paper's values below ours."""
+    """Methods down, metrics across; the paper's values below ours."""
     lines = _result_lines(group, group.arms)
-    for first, second in _pairs(group.arms, group.arms, (methods.main_pair(),)):
-        lines.append(_delta_row(group, first, second))
-    notes = [f"Mean ± standard deviation over seeds; bold: best of a column. {_delta_note(group)}"]
-    block = paper_block(group)
-    if block:
-        tables = " and ".join(str(t) for t in block.tables)
-        plural = "s" if len(block.tables) > 1 else ""
+    by_method = {arm.method: arm for arm in group.arms}
+    pair = methods.main_pair()
+    delta = ""
+    if set(pair) <= set(by_method):
+        first, second = (by_method[method] for method in pair)
+        lines.append(_delta_line(group, first, second))
+        delta = (
+            f" Δ {first.short_label}: {second.short_label} minus {first.short_label}, * where it "
+            "is an improvement."
+        )
+    notes = [f"Mean ± standard deviation over seeds; bold: best of a column.{delta}"]
+    published = paper_rows(group)
+    if published:
+        tables = " and ".join(str(t) for t in published.tables)
+        plural = "s" if len(published.tables) > 1 else ""
         notes.append(f"Below ours: the paper's Table{plural} {tables}, and ours minus the paper's.")
     header = ["Method", *(names.metric_title(m) for m in group.metrics)]
     return Table(key, group.title, header, lines, [*notes, *cautions(group)])
 
 
 def variation_table(group: Group, key: str) -> Table | None:
-    """Other settings of the methods beside those of the table of results; `None` without any."""
+    """Results of the methods with other settings; `None` if there are no variations."""
     if not group.variations:
         return None
     varied = {arm.method for arm in group.variations}
@@ -77,10 +84,76 @@ def variation_table(group: Group, key: str) -> Table | None:
     arms = sorted([*arms, *group.variations], key=lambda arm: names.method_order(arm.method))
     header = ["Method", *(names.metric_title(m) for m in group.metrics)]
     note = (
-        "Mean ± standard deviation over seeds; bold: best of a column. A name says what differs "
+        "Mean ± standard deviation over seeds; bold: best of a column. A name states what differs "
         "from the method's settings in the table of results."
     )
-    return Table(key, group.title, header, _result_lines(group, arms), [note, *_marks(group)])
+    return Table(key, group.title, header, _result_lines(group, arms), [note, *group.notes])
+
+
+def coverage_table(groups: Sequence[Group]) -> Table:
+    """Number of runs of each of the paper's rows."""
+    lines = []
+    for published in paper.ROWS:
+        runs: dict[str, int] = {}
+        for group in groups:
+            if paper_rows(group) is published:
+                for arm in group.arms:
+                    runs[arm.method] = runs.get(arm.method, 0) + len(arm.runs)
+        lines.append(
+            [
+                Cell(", ".join(map(str, published.tables))),
+                Cell(names.dataset_title(published.dataset)),
+                Cell(names.model_title(published.model)),
+                Cell(names.rate_title(published.missing_rate)),
+                Cell(names.rate_title(published.test_missing_rate)),
+                *(Cell(str(runs.get(m, 0) or names.NOTHING)) for m in methods.paper()),
+            ]
+        )
+    columns = [names.method_title(m, short=True) for m in methods.paper()]
+    return Table(
+        "paper-rows",
+        "The paper's rows and the runs there are of them",
+        ["Table", "Data", "Model", "Missing", "In testing", *columns],
+        sorted(lines, key=lambda line: line[0].text),
+        [f"Numbers of complete runs; {names.NOTHING}: none in this folder."],
+        left=5,
+    )
+
+
+def cautions(group: Group) -> list[str]:
+    """Notes on what limits the comparison of a group's numbers."""
+    found = group.notes
+    if paper_rows(group):
+        found += _other_settings(group)
+    for what, values in (
+        ("data", {_comparable(run.environment.get("data")) for run in group.runs}),
+        ("backends", {run.environment.get("backend") for run in group.runs}),
+    ):
+        if len(values) > 1:
+            found.append(f"Careful: these runs were made with {len(values)} different {what}.")
+    seeds = {tuple(arm.runs) for arm in group.arms}
+    if len(seeds) > 1:
+        found.append("Careful: not all methods have the same seeds.")
+    return found
+
+
+def change_cell(change: float, metric: str) -> Cell:
+    """A change of a metric as an arrow and a number, with `*` for an improvement."""
+    better = change < 0 if names.lower_is_better(metric) else change > 0
+    mark = "" if not change else BETTER if better else WORSE
+    return Cell(f"{_arrow(change)}{' *' if better and change else ''}", mark=mark)
+
+
+def setting_columns(group: Group) -> dict[str, Any]:
+    """The setting of a group as columns of flat rows."""
+    v = group.values
+    rates = {
+        f"{name}_{end}": v[name][i]
+        for name in ("missing_rate", "test_missing_rate")
+        for i, end in enumerate(("low", "high"))
+    }
+    kept = {k: v[k] for k in ("dataset", "model")}
+    return kept | rates | {k: v[k] for k in ("pattern", "site", "select")}
 
 
 def _result_lines(group: Group, arms: Sequence[Arm]) -> list[list[Cell]]:
@@ -88,7 +161,8 @@ def _result_lines(group: Group, arms: Sequence[Arm]) -> list[list[Cell]]:
     best = {m: _best([r for (_, metric), r in rows.items() if metric == m]) for m in group.metrics}
     lines = []
     for arm in arms:
-        cells = [Cell(arm.label, (_runs(len(arm.runs)),))]
+        count = len(arm.runs)
+        cells = [Cell(arm.label, (f"{count} seed{'s' if count != 1 else ''}",))]
         for metric in group.metrics:
             row = rows.get((arm.label, metric))
             if row is None:
@@ -106,192 +180,21 @@ def _result_lines(group: Group, arms: Sequence[Arm]) -> list[list[Cell]]:
     return lines
 
 
-def cautions(group: Group) -> list[str]:
-    """What a reader must know before comparing the numbers of a group."""
-    found = _marks(group)
-    if paper_block(group):
-        found += _other_settings(group)
-    for what, values in (
-        ("data", {_fixed(run.environment.get("data")) for run in group.runs}),
-        ("backends", {run.environment.get("backend") for run in group.runs}),
-    ):
-        if len(values) > 1:
-            found.append(f"Careful: these runs were made with {len(values)} different {what}.")
-    seeds = {tuple(arm.runs) for arm in group.arms}
-    if len(seeds) > 1:
-        found.append("Careful: not all methods have the same seeds.")
-    return found
-
-
-def comparison_rows(group: Group) -> list[dict[str, Any]]:
-    """A row for each pair of methods and each of the paper's metrics: the tests of significance.
-
-    Holm's correction is over all rows of a group, for each kind of test by itself; variations are
-    a family of their own, each compared with its method's arm and, of M3S, with the equal budget.
-    """
-    pairs = list(_pairs(group.arms, group.arms, methods.compared()))
-    varied = [(arm.method, arm.method) for arm in group.variations]
-    more = list(_pairs(group.arms, group.variations, tuple(dict.fromkeys(varied))))
-    controls = [*group.arms, *group.variations]
-    more += _pairs(
-        controls,
-        group.variations,
-        [
-            (first, second)
-            for second in methods.named("proposed")
-            for first in methods.equal_budget()
-        ],
-    )
-    return [*_family(group, pairs), *_family(group, more)]
-
-
-def _family(group: Group, pairs: Sequence[tuple[Arm, Arm]]) -> list[dict[str, Any]]:
-    rows = []
-    for first, second in pairs:
-        for metric in group.main_metrics:
-            result = significance.compare(first.by_seed(metric), second.by_seed(metric))
-            if not result.pairs:
-                continue
-            p = None
-            main = first in group.arms and second in group.arms
-            if main and (first.method, second.method) == methods.main_pair() and _table_5(group):
-                v = group.values
-                dataset, _ = datasets.split_name(v["dataset"])
-                p = paper.P_VALUES.get((dataset, v["model"]), {}).get(metric)
-            rows.append(
-                _setting(group)
-                | {
-                    "first": first.label,
-                    "second": second.label,
-                    "variation": not main,
-                    "metric": metric,
-                    "pairs": result.pairs,
-                    "difference": result.difference,
-                    "effect": result.effect,
-                    "effect_low": result.low,
-                    "effect_high": result.high,
-                    "t": result.t,
-                    "wilcoxon": result.wilcoxon,
-                    "paper_p": p,
-                }
-            )
-    for test in ("t", "wilcoxon"):
-        for row, p in zip(rows, significance.holm([r[test] for r in rows]), strict=True):
-            row[f"{test}_holm"] = p
-    return rows
-
-
-def comparison_table(group: Group, key: str, variations: bool = False) -> Table | None:
-    """The tests of a group or of its variations; `None` where no two arms share a seed."""
-    rows = [row for row in comparison_rows(group) if row["variation"] == variations]
-    if not rows:
-        return None
-    with_paper = any(row["paper_p"] is not None for row in rows)
-    lines, before = [], ""
-    for row in rows:
-        what = f"{row['second']} against {row['first']}".replace("ORIG + ", "")
-        line = [
-            Cell("" if what == before else what),
-            Cell(names.metric_title(row["metric"])),
-            Cell(str(row["pairs"])),
-            _change(row["difference"], row["metric"]),
-            _effect(row),
-        ]
-        for test in ("t", "wilcoxon"):
-            corrected = row[f"{test}_holm"]
-            mark = BEST if corrected <= 0.05 else ""
-            line += [Cell(names.p_value(row[test])), Cell(names.p_value(corrected), mark=mark)]
-        if with_paper:
-            p = row["paper_p"]
-            line.append(Cell(names.NOTHING if p is None else names.p_value(p)))
-        lines.append(line)
-        before = what
-    notes = [
-        "Two-tailed, paired by seed. Effect: Cohen's d_z with its 95\u202f% bootstrap interval. "
-        f"After Holm: corrected for the {len(rows)} tests of this table; bold where at most 0.05."
-    ]
-    pairs = max(row["pairs"] for row in rows)
-    if pairs == 1:
-        notes.append("With one seed nothing can be tested.")
-    elif pairs < 6:
-        notes.append(
-            f"With {pairs} pairs the Wilcoxon test cannot fall below {names.number(2 / 2**pairs)}; "
-            "6 seeds are the fewest with which it can reach 0.05."
-        )
-    if with_paper:
-        notes.append("Paper: Table 5, which does not say how many runs it rests on.")
-    header = ["Comparison", "Metric", "Pairs", "Difference", "Effect", "p (t)", "after Holm"]
-    header += ["p (Wilcoxon)", "after Holm", *(["Paper's p"] if with_paper else [])]
-    return Table(key, group.title, header, lines, [*notes, *cautions(group)], left=2)
-
-
-def coverage_table(groups: Sequence[Group]) -> Table:
-    """Which of the paper's rows there are runs of."""
-    lines = []
-    for block in paper.BLOCKS:
-        runs: dict[str, int] = {}
-        for group in groups:
-            if paper_block(group) is block:
-                for arm in group.arms:
-                    runs[arm.method] = runs.get(arm.method, 0) + len(arm.runs)
-        lines.append(
-            [
-                Cell(", ".join(map(str, block.tables))),
-                Cell(names.dataset_title(block.dataset)),
-                Cell(names.model_title(block.model)),
-                Cell(names.rate_title(block.missing_rate)),
-                Cell(names.rate_title(block.test_missing_rate)),
-                *(Cell(str(runs.get(m, 0) or names.NOTHING)) for m in methods.paper()),
-            ]
-        )
-    columns = [names.method_title(m, short=True) for m in methods.paper()]
-    return Table(
-        "paper-rows",
-        "The paper's rows and the runs there are of them",
-        ["Table", "Data", "Model", "Missing", "In testing", *columns],
-        sorted(lines, key=lambda line: line[0].text),
-        [f"Numbers of complete runs; {names.NOTHING}: none in this folder."],
-        left=5,
-    )
-
-
-def _pairs(
-    firsts: Sequence[Arm], seconds: Sequence[Arm], compared: Sequence[tuple[str, str]]
-) -> Iterator[tuple[Arm, Arm]]:
-    """Arms to compare: each of the second method with the likest one of the first."""
-    for first, second in compared:
-        candidates = [arm for arm in firsts if arm.method == first]
-        for arm in seconds:
-            if arm.method == second and candidates:
-                yield max(candidates, key=lambda c: _alike(c, arm)), arm
-
-
-def _alike(a: Arm, b: Arm) -> int:
-    return sum(a.config.get(k) == v for k, v in b.config.items())
-
-
-def _delta_row(group: Group, first: Arm, second: Arm) -> list[Cell]:
-    cells = [Cell(f"Δ {names.method_title(first.method, short=True)}")]
-    block = paper_block(group)
+def _delta_line(group: Group, first: Arm, second: Arm) -> list[Cell]:
+    """The paper's ΔORIG: the proposed method minus the baseline."""
+    cells = [Cell(f"Δ {first.short_label}")]
+    published = paper_rows(group)
     for metric in group.metrics:
         a, b = list(first.by_seed(metric).values()), list(second.by_seed(metric).values())
         if not a or not b:
             cells.append(Cell(names.NOTHING))
             continue
         change = significance.summarize(b).mean - significance.summarize(a).mean
-        cell = _change(change, metric)
-        if block and metric in block.values[methods.main_pair()[1]]:
-            cell = Cell(cell.text, (f"paper {_arrow(block.delta(metric))}",), cell.mark)
+        cell = change_cell(change, metric)
+        if published and metric in published.values.get(second.method, {}):
+            cell = Cell(cell.text, (f"paper {_arrow(published.delta(metric))}",), cell.mark)
         cells.append(cell)
     return cells
-
-
-def _delta_note(group: Group) -> str:
-    pair = methods.main_pair()
-    if not set(pair) <= {arm.method for arm in group.arms}:
-        return ""
-    first, second = (names.method_title(method, short=True) for method in pair)
-    return f"Δ {first}: {second} minus {first}, * where that is for the better."
 
 
 def _arrow(change: float) -> str:
@@ -299,22 +202,8 @@ def _arrow(change: float) -> str:
     return f"{arrow}{names.number(abs(change))}"
 
 
-def _change(change: float, metric: str) -> Cell:
-    better = change < 0 if names.lower_is_better(metric) else change > 0
-    mark = "" if not change else BETTER if better else WORSE
-    return Cell(f"{_arrow(change)}{' *' if better and change else ''}", mark=mark)
-
-
-def _effect(row: dict[str, Any]) -> Cell:
-    if math.isnan(row["effect"]):
-        return Cell(names.NOTHING)
-    low, high = (names.number(row[f"effect_{end}"], 2) for end in ("low", "high"))
-    interval = () if names.NOTHING in (low, high) else (f"{low} to {high}",)
-    return Cell(names.number(row["effect"], 2), interval)
-
-
 def _best(rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Labels of the methods with the best mean as printed; none where all are alike."""
+    """Labels of the arms with the best mean as printed; none if all are equal."""
     if not rows:
         return set()
     sign = -1 if names.lower_is_better(rows[0]["metric"]) else 1
@@ -323,38 +212,14 @@ def _best(rows: Sequence[dict[str, Any]]) -> set[str]:
     return set() if len(best) == len(means) else best
 
 
-def _marks(group: Group) -> list[str]:
-    return [names.SELECTED_NOTE] if group.selected_on_test else []
-
-
-def _runs(count: int) -> str:
-    return f"{count} seed{'s' if count != 1 else ''}"
-
-
-def _setting(group: Group) -> dict[str, Any]:
-    v = group.values
-    rates = {
-        f"{name}_{end}": v[name][i]
-        for name in ("missing_rate", "test_missing_rate")
-        for i, end in enumerate(("low", "high"))
-    }
-    kept = {k: v[k] for k in ("dataset", "model")}
-    return kept | rates | {k: v[k] for k in ("pattern", "site", "select")}
-
-
-def _table_5(group: Group) -> bool:
-    block = paper_block(group)
-    return block is not None and 2 in block.tables
-
-
 def _other_settings(group: Group) -> list[str]:
-    """Where runs differ from section 4.4, for the paper's numbers are not of such runs."""
+    """Where runs differ from section 4.4, whose numbers the paper's are."""
     card = models.CARDS.get(group.values["model"])
     published = card.settings if card else {}
     seen: dict[str, str] = {}
     for arm in group.arms:
         for name, value in published.items():
-            if name in arm.config and _fixed(arm.config[name]) != _fixed(value):
+            if name in arm.config and _comparable(arm.config[name]) != _comparable(value):
                 seen[name] = f"{name} {names.setting(arm.config[name])}"
         if arm.config.get("model_arguments"):
             seen["model_arguments"] = f"model: {names.setting(arm.config['model_arguments'])}"
@@ -363,5 +228,6 @@ def _other_settings(group: Group) -> list[str]:
     return [f"Not with the paper's settings: {'; '.join(seen.values())}."]
 
 
-def _fixed(value: Any) -> str:
+def _comparable(value: Any) -> str:
+    """Text that is equal for equal values, whatever the order of a mapping's keys."""
     return repr(sorted(value.items())) if isinstance(value, dict) else repr(value)

@@ -1,13 +1,13 @@
-"""Is one method better than another, over seeds: paired tests, their correction, effect sizes.
+"""Comparison of two methods over seeds: paired tests, correction for many tests, effect sizes.
 
-Two methods are compared on the seeds that both have, pair by pair, since a seed decides the same
-initial weights and order of the data for both:
+Two methods are compared in pairs, on the seeds that both have, because a seed gives both the same
+initial weights and order of the data:
 
     t           two-tailed paired t-test of the differences
-    wilcoxon    signed-rank test, exact for few seeds; with n pairs its p is 2 / 2^n at least
+    wilcoxon    signed-rank test, exact for few seeds; with n pairs, p >= 2 / 2^n
     d_z         mean difference / standard deviation of the differences (Cohen), with a bootstrap
                 interval over the pairs
-    holm        p-values corrected for how many were looked at
+    holm        p-values corrected for the number of tests
 
 Reference: M3S, section 5.5 and Table 5 has the t-tests; Holm, Scand. J. Statist. 6 (1979) 65-70.
 """
@@ -26,11 +26,11 @@ CONFIDENCE = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Of one metric over seeds.
+    """Summary of one metric over seeds.
 
     Attributes:
         count: Number of runs.
-        mean: Their mean.
+        mean: Mean over runs.
         sd: Standard deviation of the sample (n - 1); NaN for a single run.
     """
 
@@ -41,15 +41,15 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Of two methods on the seeds that both have; NaN where there are too few of them.
+    """Comparison of two methods on their common seeds; NaN where there are too few of them.
 
     Attributes:
         pairs: Number of common seeds.
         difference: Mean of second - first.
-        effect: Cohen's d_z; infinite where all differences are equal and not 0, and `t` is NaN:
-            such differences come of coarse metrics on few examples, and their spread is not 0.
+        effect: Cohen's d_z. It is infinite, and `t` NaN, if all differences are equal and not 0:
+            that occurs with coarse metrics on few examples, whose true spread is not 0.
         low: Lower end of the bootstrap interval of `effect`.
-        high: Its upper end.
+        high: Upper end of the bootstrap interval of `effect`.
         t: p of the paired t-test.
         wilcoxon: p of the signed-rank test.
     """
@@ -67,7 +67,7 @@ def summarize(values: Sequence[float]) -> Summary:
     """Mean and standard deviation.
 
     Args:
-        values: One number a run, at least one.
+        values: A number for each run, at least one.
 
     Raises:
         ValueError: If there are none.
@@ -79,12 +79,12 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def compare(first: Mapping[int, float], second: Mapping[int, float], seed: int = 0) -> Comparison:
-    """Tests whether the second method differs from the first.
+    """Tests whether a second method differs from a first.
 
     Args:
         first: Seed -> value of a metric.
-        second: The same for the other method; seeds that only one of them has do not count.
-        seed: Of the bootstrap.
+        second: The same for the second method; seeds that only one of them has are ignored.
+        seed: Seed of the bootstrap.
 
     Returns:
         `Comparison`; with fewer than two common seeds all but `pairs` and `difference` is NaN.
@@ -106,14 +106,14 @@ def compare(first: Mapping[int, float], second: Mapping[int, float], seed: int =
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction.
+    """Holm's step-down correction of p-values.
 
     Args:
-        p_values: Of all tests of one family; NaN is no test and stays NaN.
+        p_values: Those of all tests of one family; NaN is no test and stays NaN.
 
     Returns:
-        Corrected p-values in the same order: reject those at most the level that all tests
-        together may err at.
+        Corrected p-values in the same order. Rejecting those at or below a level bounds the
+        probability of any false rejection in the family by that level.
     """
     tests = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
     corrected = [math.nan] * len(p_values)
@@ -125,10 +125,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _effect(differences: Any, axis: int = -1) -> Any:
-    """Cohen's d_z along an axis: 0 where nothing differs, infinite where all differ by the same."""
+    """Cohen's d_z along an axis: 0 if nothing differs, infinite if all differences are equal."""
     mean = differences.mean(axis)
     sd = differences.std(axis, ddof=1)
-    # Equal differences leave a rest of rounding in the deviation.
+    # Equal differences leave a rounding error in the deviation.
     size = np.abs(differences).max(axis)
     sd = np.where(sd <= 1e-12 * size, 0.0, sd)
     mean = np.where(np.abs(mean) <= 1e-12 * size, 0.0, mean)
@@ -140,7 +140,7 @@ def _p_values(differences: Any) -> tuple[float, float]:
     from scipy import stats
 
     with warnings.catch_warnings():
-        # Of equal differences; what comes of them is not used.
+        # On equal differences, whose p-values are not used.
         warnings.simplefilter("ignore", RuntimeWarning)
         t = stats.ttest_1samp(differences, 0.0).pvalue
         wilcoxon = stats.wilcoxon(differences).pvalue
@@ -148,12 +148,12 @@ def _p_values(differences: Any) -> tuple[float, float]:
 
 
 def _interval(differences: Any, seed: int) -> tuple[float, float]:
-    """Percentile interval of d_z; a bias correction fails where some resamples are constant."""
+    """Percentile interval of d_z; bias-corrected intervals fail if some resamples are constant."""
     from scipy import stats
 
     if len(differences) < 3:
         return math.nan, math.nan
-    # Infinite effects have no standard error, which scipy works out all the same.
+    # scipy also computes the standard error, which infinite effects do not have.
     with np.errstate(invalid="ignore"):
         drawn = stats.bootstrap(
             (differences,),
@@ -163,7 +163,7 @@ def _interval(differences: Any, seed: int) -> tuple[float, float]:
             vectorized=True,
             rng=np.random.default_rng(seed),
         ).bootstrap_distribution
-    # Of values that occur, never between two: one may be infinite.
+    # Without interpolation, because a value may be infinite.
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Writes a report in the formats that are wanted."""
+"""Writes a report to files, in one or more formats."""
 
 import contextlib
 import csv
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_m3s.report.build import build
-from keras_m3s.report.collect import read_runs
 from keras_m3s.report.content import Content, Figure
+from keras_m3s.report.records import read_runs
 from keras_m3s.utils.atomic_files import whole
 
 FORMATS: tuple[str, ...] = ("html", "markdown", "latex", "csv")
@@ -22,22 +22,22 @@ def write_report(
     formats: Iterable[str] = FORMATS,
     title: str = "Missing modalities: results",
 ) -> list[pathlib.Path]:
-    """Reads all runs in a folder and writes what they show; the same runs give the same files.
+    """Writes a report on all runs in a folder; the same runs give the same files.
 
     Args:
-        runs_dir: Folder with run directories, at any depth.
-        out_dir: Where the files go: `report.html`, `report.md`, `report.tex`, `data/*.csv`, and
+        runs_dir: Folder that holds run directories, at any depth.
+        out_dir: Folder of the files: `report.html`, `report.md`, `report.tex`, `data/*.csv`, and
             `figures/` for Markdown and LaTeX.
         formats: Some of `FORMATS`.
-        title: On top of the report.
+        title: Title of the report.
 
     Returns:
-        The files, the page or text of each format first.
+        Paths of the files, the main file of each format before its figures.
 
     Raises:
         FileNotFoundError: If there are no runs.
         ValueError: If there is no such format.
-        WriteError: If there is no room in `out_dir`, or no right to write there.
+        WriteError: If `out_dir` is full or not writable.
     """
     wanted = tuple(dict.fromkeys(formats))
     if not wanted or set(wanted) - set(FORMATS):
@@ -62,7 +62,7 @@ def write_report(
     if "csv" in wanted:
         files |= {f"data/{name}.csv": _csv(rows) for name, rows in content.data.items()}
     paths = [pathlib.Path(out_dir) / name for name in files]
-    with contextlib.ExitStack() as stack:  # until all are written, none replaces an older one
+    with contextlib.ExitStack() as stack:  # replaces older files only once all are written
         for path, data in zip(paths, files.values(), strict=True):
             stack.enter_context(whole(path)).write_bytes(data)
     return paths
@@ -72,10 +72,10 @@ def _figures(content: Content, kind: str) -> dict[str, bytes]:
     from keras_m3s.report import figures
 
     return {
-        f"figures/{block.key}.{kind}": figures.figure_file(block, kind)
+        f"figures/{element.key}.{kind}": figures.figure_file(element, kind)
         for section in content.sections
-        for block in section.blocks
-        if isinstance(block, Figure)
+        for element in section.elements
+        if isinstance(element, Figure)
     }
 
 
@@ -84,6 +84,6 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    # An empty cell, not `nan`, where there is no number.
+    # Missing values and NaN are empty cells.
     writer.writerows({k: "" if v is None or v != v else v for k, v in row.items()} for row in rows)
     return text.getvalue().encode()

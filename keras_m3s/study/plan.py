@@ -1,13 +1,13 @@
-"""What the paper's tables and figures take to be made, as lists of runs.
+"""The runs of each table and figure of the paper, and of studies beyond it.
 
     name       runs                                                                        section
     table2     four models x three methods, 40-60 % missing                                5.1
     table3     MMIN and MMIM x three methods x three levels, tested as trained             5.2
     table4     MMIN and MMIM x three methods, trained at 40-60 %, tested at 60-80 %        5.4
     table5     t-tests over the runs of Table 2                                            5.5
-    figure1    a metric of MMIN as training goes on, three methods                         1
-    figure3    validation and test loss of MMIM as training goes on                        5.3
-    figure4    UAR and F1 of MMIN as training goes on                                      5.3
+    figure1    a metric of MMIN along training, three methods                              1
+    figure3    validation and test loss of MMIM along training                             5.3
+    figure4    UAR and F1 of MMIN along training                                           5.3
 
 and beyond the paper:
 
@@ -15,18 +15,18 @@ and beyond the paper:
     matrix     each level trained on x each level tested on, MMIN and MMIM
     steps      M3S with K inner steps, and SPL-TRN with as many gradients
     alpha      M3S with inner rates of a tenth and of ten times the paper's
-    order      M3S by first and second order gradients
-    site       holes in encoded vectors beside holes in raw sequences
-    protocols  holes of other patterns, tested at many rates
+    order      M3S with first and second order gradients
+    site       T on encoded vectors and on raw sequences
+    protocols  other patterns of missingness, tested at many rates
 
-`paper` is the first seven, `all` is everything. A run that several of them need is one run.
+`paper` is the first seven, `all` is everything. A run that several studies share is planned once.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_m3s.experiments.config import MISSING_LEVELS, Experiment
+from keras_m3s.experiments.config import MISSING_LEVELS, SITES, Experiment
 from keras_m3s.registry import methods, models, patterns
 
 Rate = tuple[float, float]
@@ -39,20 +39,20 @@ QUICK_SETTINGS: dict[str, Any] = {
     "batch_size": 32,
     "learning_rate": 5e-3,
 }
-"""For `quick`; what a model's card has under `quick_settings` goes before."""
+"""Settings of quick runs; `quick_settings` of a model's card take precedence."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """Holes that a trained model is tested under: their rate `(low, high)` and pattern."""
+    """Missingness to test a trained model under: a range of rates `(low, high)` and a pattern."""
 
     missing_rate: Rate
     pattern: str = patterns.PAPER
 
 
 @dataclasses.dataclass(frozen=True)
-class Planned:
-    """A run to make, and what else its model is to be tested under."""
+class PlannedRun:
+    """A run to train and test, and further conditions to test its model under."""
 
     experiment: Experiment
     retests: tuple[Condition, ...] = ()
@@ -60,15 +60,15 @@ class Planned:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What holds for all runs of a study.
+    """Settings that all runs of a study share.
 
     Attributes:
-        datasets: Data set of the paper -> name of what is taken for it; one that is not in it is
-            left out.
+        datasets: Data set of the paper -> name of the one to train on. Models whose data set is not
+            in it are left out.
         seeds: Seeds of each run.
         quick: Whether to take small models and few epochs.
         select: See `Experiment`.
-        methods: What the paper's tables and figures compare.
+        methods: Methods that the paper's tables and figures compare.
     """
 
     datasets: Mapping[str, str]
@@ -77,15 +77,23 @@ class Settings:
     select: str = "validation"
     methods: Sequence[str] = dataclasses.field(default_factory=methods.paper)
 
-    def of(
+    def runs(
         self,
         model: str,
         methods: Sequence[str] | None = None,
         missing_rate: Rate = MISSING_LEVELS["medium"],
         retests: Sequence[Condition] = (),
         **overrides: Any,
-    ) -> Iterator[Planned]:
-        """Runs of a model on its data set by each method, or by `methods`, and with each seed."""
+    ) -> Iterator[PlannedRun]:
+        """Runs of a model on its data set, for each method and seed.
+
+        Args:
+            model: Name of a model.
+            methods: Names of methods; `None` for `self.methods`.
+            missing_rate: `(low, high)` in training and testing.
+            retests: Further conditions to test under.
+            **overrides: Other fields of the experiments.
+        """
         card = models.CARDS[model]
         dataset = self.datasets.get(card.dataset or "")
         if dataset is None:
@@ -95,76 +103,82 @@ class Settings:
             values |= {**QUICK_SETTINGS, **card.quick_settings}
         for method in methods or self.methods:
             for seed in self.seeds:
-                made = Experiment.of(
+                experiment = Experiment.of(
                     dataset, model, method, missing_rate, seed=seed, **{**values, **overrides}
                 )
-                yield Planned(made, tuple(retests))
+                yield PlannedRun(experiment, tuple(retests))
 
 
-def in_paper() -> tuple[str, ...]:
+def paper_models() -> tuple[str, ...]:
     """Models that the paper has results of, in the order of Table 2."""
     return tuple(name for name, card in models.CARDS.items() if card.dataset is not None)
 
 
-def datasets() -> tuple[str, ...]:
+def paper_datasets() -> tuple[str, ...]:
     """Data sets of the paper, in the order of Table 2."""
-    found = (models.CARDS[model].dataset for model in in_paper())
+    found = (models.CARDS[model].dataset for model in paper_models())
     return tuple(dict.fromkeys(name for name in found if name is not None))
 
 
-def _table2(s: Settings) -> Iterator[Planned]:
-    for model in in_paper():
-        yield from s.of(model)
+def _table2(s: Settings) -> Iterator[PlannedRun]:
+    for model in paper_models():
+        yield from s.runs(model)
 
 
-def _table3(s: Settings) -> Iterator[Planned]:
+def _table3(s: Settings) -> Iterator[PlannedRun]:
     for model in models.in_study("table3"):
         for level in ("high", "medium", "low"):
-            yield from s.of(model, missing_rate=MISSING_LEVELS[level])
+            yield from s.runs(model, missing_rate=MISSING_LEVELS[level])
 
 
-def _table4(s: Settings) -> Iterator[Planned]:
+def _table4(s: Settings) -> Iterator[PlannedRun]:
     for model in models.in_study("table4"):
-        yield from s.of(model, retests=[Condition(MISSING_LEVELS["high"])])
+        yield from s.runs(model, retests=[Condition(MISSING_LEVELS["high"])])
 
 
-def _figure1(s: Settings) -> Iterator[Planned]:
+def _figure1(s: Settings) -> Iterator[PlannedRun]:
     for model in models.in_study("figure1"):
-        yield from s.of(model)
+        yield from s.runs(model)
 
 
-def _figure3(s: Settings) -> Iterator[Planned]:
+def _figure3(s: Settings) -> Iterator[PlannedRun]:
     for model in models.in_study("figure3"):
-        yield from s.of(model)
+        yield from s.runs(model)
 
 
-def _budget(s: Settings) -> Iterator[Planned]:
-    for model in in_paper():
-        yield from s.of(
-            model,
-            (*methods.named("comparison"), *methods.equal_budget(), *methods.named("proposed")),
-        )
+def _figure4(s: Settings) -> Iterator[PlannedRun]:
+    for model in models.in_study("figure4"):
+        yield from s.runs(model)
 
 
-def _matrix(s: Settings) -> Iterator[Planned]:
+def _budget(s: Settings) -> Iterator[PlannedRun]:
+    compared = (
+        *methods.named("comparison"),
+        *methods.equal_budget(),
+        *methods.named("proposed"),
+    )
+    for model in paper_models():
+        yield from s.runs(model, compared)
+
+
+def _matrix(s: Settings) -> Iterator[PlannedRun]:
     for model in models.in_study("table3"):
         for level in MISSING_LEVELS.values():
             others = [Condition(rate) for rate in MISSING_LEVELS.values() if rate != level]
-            yield from s.of(model, missing_rate=level, retests=others)
+            yield from s.runs(model, missing_rate=level, retests=others)
 
 
-def _steps(s: Settings) -> Iterator[Planned]:
+def _steps(s: Settings) -> Iterator[PlannedRun]:
+    compared = (*methods.equal_budget(), *methods.named("proposed"))
     for model in models.in_study("table3"):
         for steps in INNER_STEPS[:3] if s.quick else INNER_STEPS:
-            yield from s.of(
-                model, (*methods.equal_budget(), *methods.named("proposed")), inner_steps=steps
-            )
+            yield from s.runs(model, compared, inner_steps=steps)
 
 
-def _alpha(s: Settings) -> Iterator[Planned]:
+def _alpha(s: Settings) -> Iterator[PlannedRun]:
     for model in models.in_study("table3"):
         for factor in ALPHA_FACTORS:
-            for planned in s.of(model, methods.named("proposed")):
+            for planned in s.runs(model, methods.named("proposed")):
                 rates = planned.experiment.inner_learning_rate
                 scaled = (
                     {pattern: rate * factor for pattern, rate in rates.items()}
@@ -175,39 +189,39 @@ def _alpha(s: Settings) -> Iterator[Planned]:
                 yield dataclasses.replace(planned, experiment=changed)
 
 
-def _order(s: Settings) -> Iterator[Planned]:
+def _order(s: Settings) -> Iterator[PlannedRun]:
     for model in models.in_study("table3"):
         for first_order in (True, False):
-            yield from s.of(model, methods.named("proposed"), first_order=first_order)
+            yield from s.runs(model, methods.named("proposed"), first_order=first_order)
 
 
-def _site(s: Settings) -> Iterator[Planned]:
-    for model in in_paper():
-        for site in ("raw", "encoded"):
-            yield from s.of(model, site=site)
+def _site(s: Settings) -> Iterator[PlannedRun]:
+    for model in paper_models():
+        for site in SITES:
+            yield from s.runs(model, site=site)
 
 
-def _protocols(s: Settings) -> Iterator[Planned]:
+def _protocols(s: Settings) -> Iterator[PlannedRun]:
     for model in models.in_study("table3"):
         for pattern, card in patterns.CARDS.items():
             if card.trained_range is None:
                 continue
             retests = [Condition((rate, rate), pattern) for rate in card.tested_rates]
-            yield from s.of(
+            yield from s.runs(
                 model, missing_rate=card.trained_range, retests=retests, pattern=pattern
             )
 
 
-PAPER: dict[str, Callable[[Settings], Iterator[Planned]]] = {
+PAPER_STUDIES: dict[str, Callable[[Settings], Iterator[PlannedRun]]] = {
     "table2": _table2,
     "table3": _table3,
     "table4": _table4,
     "table5": _table2,
     "figure1": _figure1,
     "figure3": _figure3,
-    "figure4": _figure1,
+    "figure4": _figure4,
 }
-BEYOND: dict[str, Callable[[Settings], Iterator[Planned]]] = {
+FURTHER_STUDIES: dict[str, Callable[[Settings], Iterator[PlannedRun]]] = {
     "budget": _budget,
     "matrix": _matrix,
     "steps": _steps,
@@ -216,34 +230,35 @@ BEYOND: dict[str, Callable[[Settings], Iterator[Planned]]] = {
     "site": _site,
     "protocols": _protocols,
 }
-STUDIES = PAPER | BEYOND
+STUDIES = PAPER_STUDIES | FURTHER_STUDIES
+_COLLECTIONS = {"paper": PAPER_STUDIES, "all": STUDIES}
 
-NAMES: tuple[str, ...] = (*STUDIES, "paper", "all")
-"""What `plan` takes."""
+NAMES: tuple[str, ...] = (*STUDIES, *_COLLECTIONS)
+"""Studies and collections of studies that `plan` knows."""
 
 
 def models_of(name: str) -> tuple[str, ...]:
-    """Models that a study has rows for."""
-    found = plan(name, Settings({d: d for d in datasets()}, seeds=(0,)))
+    """Models that a study has runs of."""
+    found = plan(name, Settings({d: d for d in paper_datasets()}, seeds=(0,)))
     return tuple(dict.fromkeys(planned.experiment.model for planned in found))
 
 
-def plan(name: str, settings: Settings) -> list[Planned]:
-    """The runs of a study, each once, with all that it is to be tested under.
+def plan(name: str, settings: Settings) -> list[PlannedRun]:
+    """The runs of a study, each once, with all conditions it is to be tested under.
 
     Args:
         name: One of `NAMES`.
-        settings: What holds for all of them.
+        settings: Settings that they share.
 
     Raises:
         ValueError: If there is no such study.
     """
-    groups = {"paper": PAPER, "all": STUDIES}
     if name not in NAMES:
         raise ValueError(f"`name` must be one of {NAMES}. Received: {name!r}.")
-    merged: dict[str, Planned] = {}
-    for make in groups.get(name, {name: STUDIES.get(name, _table2)}).values():
-        for planned in make(settings):
+    studies = _COLLECTIONS.get(name) or {name: STUDIES[name]}
+    merged: dict[str, PlannedRun] = {}
+    for study in studies.values():
+        for planned in study(settings):
             key = planned.experiment.key
             before = merged.get(key, planned)
             retests = dict.fromkeys((*before.retests, *planned.retests))

@@ -165,14 +165,14 @@ def _run(folder: pathlib.Path) -> None:
 def _read_run(folder: pathlib.Path) -> None:
     from keras_m3s.experiments.run_directory import RunDirectory
     from keras_m3s.report.build import build
-    from keras_m3s.report.collect import read_runs
-    from keras_m3s.study import estimate
+    from keras_m3s.report.records import read_runs
+    from keras_m3s.study import run_time
 
     for path in sorted(file.parent for file in folder.rglob("experiment.json")):
         run = RunDirectory(path)
         _each(run.experiment, run.read_history, functools.partial(getattr, run, "seconds"))
         _each(*(functools.partial(run.read_json, file.name) for file in path.glob("*.json")))
-    _each(lambda: estimate.measured(folder), lambda: build(read_runs(folder), "title"))
+    _each(lambda: run_time.measured_epochs(folder), lambda: build(read_runs(folder), "title"))
 
 
 def _model(folder: pathlib.Path) -> None:

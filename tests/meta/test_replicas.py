@@ -1,4 +1,4 @@
-"""`fit_replicas`: each replica ends with the numbers of a `fit` by itself."""
+"""`fit_replicas`: each replica ends with the numbers of a single `fit`."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import keras_m3s as m3s
 from keras_m3s.utils.backend import set_random_seed
 
 SEEDS = (1, 4)
-on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="replicas are JAX's")
+on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="replicas need JAX")
 
 RNG = np.random.default_rng(0)
 X = {name: RNG.normal(size=(44, 6, 3)).astype("float32") for name in ("left", "right")}
@@ -66,7 +66,7 @@ def stops_early(seed):
 @on_jax
 @pytest.mark.parametrize("kind", ["plain", "m3s"])
 def test_the_numbers_are_those_of_single_runs(kind):
-    """Weights, orders, draws, dropout, batch statistics and patience of their own."""
+    """Each with its own weights, order, draws, dropout, batch statistics and patience."""
     settings = {"batch_size": 8, "epochs": 4, "validation_data": VALID}
     replicas = m3s.fit_replicas(
         lambda seed: build(kind, seed), SEEDS, *TRAIN, **settings, callbacks=stops_early
@@ -83,7 +83,7 @@ def test_the_numbers_are_those_of_single_runs(kind):
 
 
 class Rows(keras.utils.PyDataset):
-    """Batches of a seed's own size, in its own order."""
+    """Batches of given sizes, in the order of a seed."""
 
     def __init__(self, seed, sizes):
         super().__init__()
@@ -103,7 +103,7 @@ class Rows(keras.utils.PyDataset):
 
 @on_jax
 def test_datasets_of_their_own():
-    """For training and for validation; what is global and random is each replica's too."""
+    """For training and for validation; the global random state is separate too."""
 
     def make(seed):
         return build("plain", seed)

@@ -1,7 +1,7 @@
-"""One number for a curve of a metric over missing rates.
+"""Scalar summaries of a metric over missing rates: the mean and the area under the curve.
 
-Two are in use: P1's mean over the rates 0, 0.1 ... 0.9 (LNLN and its followers), and P2's area
-under the lines between the points, AUILC (TFR-Net, EMT-DLFR).
+Protocol P1 reports the mean over the rates 0, 0.1 ... 0.9 (LNLN and its followers), protocol P2 the
+area under the curve, AUILC (TFR-Net, EMT-DLFR).
 """
 
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from collections.abc import Mapping
 import numpy as np
 
 RATES: tuple[float, ...] = tuple(i / 10 for i in range(10))
-"""P1's test rates: 0 to 0.9 in steps of 0.1."""
+"""Test rates of P1."""
 
 
 def auilc(curve: Mapping[float, float]) -> float:
     """Area under the curve of a metric over the missing rate, by the trapezoidal rule.
 
-    The area is not divided by the width of the rates, so only curves over the same rates compare.
-    For a metric of which less is better (MAE), less area is better.
+    The area is not divided by the range of rates, so only curves over the same rates compare. Lower
+    is better if it is for the metric (MAE).
 
     Args:
-        curve: Missing rate -> value, at two rates or more.
+        curve: Missing rate in [0, 1] -> value of the metric, for two rates or more.
 
     Raises:
         ValueError: If there are fewer than two rates, or one lies outside [0, 1].
@@ -33,7 +33,14 @@ def auilc(curve: Mapping[float, float]) -> float:
 
 
 def mean_over_rates(curve: Mapping[float, float]) -> float:
-    """Mean of a metric over missing rates, each counting the same; arguments as for `auilc`."""
+    """Unweighted mean of a metric over missing rates.
+
+    Args:
+        curve: As for `auilc`.
+
+    Raises:
+        ValueError: As for `auilc`.
+    """
     return float(_sorted(curve)[1].mean())
 
 
