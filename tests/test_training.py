@@ -135,7 +135,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_its_rows(
 ):
     """In the second epoch a row turns bad: everything but its batch was still fine."""
     monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
-    splits, e = fitting(splits, model), small(model, method, first_stage_epochs=None)
+    splits, e = fitting(splits, model), small(model, method, first_stage_epochs=0)
     split, bad = splits["train"], 5
 
     class Spoil(keras.callbacks.Callback):
