@@ -80,7 +80,7 @@ def run_together(
 
 def _train(runs: Mapping[int, Run], splits: Splits, follow: bool, errors: Errors) -> None:
     """Trains runs to their end, those together that have done the same number of epochs."""
-    ready: dict[int, training.Ready] = {}
+    ready: dict[int, training.TrainingSetup] = {}
     first: TestMetrics | None = None
     for seed, (experiment, run) in runs.items():
         observers = []
@@ -88,21 +88,22 @@ def _train(runs: Mapping[int, Run], splits: Splits, follow: bool, errors: Errors
             observers = [TestMetrics(experiment, splits["test"], like=first)]
             first = first or observers[0]
         with _kept(errors, seed):
-            one = training.prepare(
-                experiment, run, splits, observers=observers, share=1 / len(runs)
-            )
+            one = training.set_up(experiment, run, splits, observers=observers, share=1 / len(runs))
             # Before the next one sets its seed: initial weights come of the random state now.
             build_variables(one.model, one.batches[0])
-            one.batches.epoch = one.done
-            if not one.over:
+            one.batches.epoch = one.epochs_done
+            if not one.finished:
                 ready[seed] = one
-    for done in sorted({one.done for one in ready.values()}):
-        group = {seed: one for seed, one in ready.items() if one.done == done}
+    for done in sorted({one.epochs_done for one in ready.values()}):
+        group = {seed: one for seed, one in ready.items() if one.epochs_done == done}
         _fit({seed: runs[seed] for seed in group}, group, splits, errors)
 
 
 def _fit(
-    runs: Mapping[int, Run], ready: Mapping[int, training.Ready], splits: Splits, errors: Errors
+    runs: Mapping[int, Run],
+    ready: Mapping[int, training.TrainingSetup],
+    splits: Splits,
+    errors: Errors,
 ) -> None:
     guards: dict[int, IsolatedCallbacks] = {}
     for seed, one in ready.items():
@@ -115,7 +116,7 @@ def _fit(
                 lambda seed: ready[seed].model,
                 list(ready),
                 lambda seed: ready[seed].batches,
-                initial_epoch=next(one.done for one in ready.values()),
+                initial_epoch=next(one.epochs_done for one in ready.values()),
                 epochs=experiment.epochs,
                 validation_data=validation_batches(experiment, splits),
                 callbacks=lambda seed: [guards[seed]],

@@ -35,7 +35,7 @@ def measured(runs: pathlib.Path) -> dict[Kind, float]:
         except (OSError, ValueError):  # half a run, or of another version
             continue
         if timing["epochs"]:
-            each = timing["seconds"] / timing["epochs"] / experiment.gradients
+            each = timing["seconds"] / timing["epochs"] / experiment.gradients_per_batch
             found.setdefault(_kind(experiment), []).append(each)
     return {kind: statistics.median(values) for kind, values in found.items()}
 
@@ -54,7 +54,9 @@ def seconds(planned: Planned, known: dict[Kind, float]) -> float:
         rows = int(named[1]) if named else datasets.training_rows(e.dataset) or 1000
         epoch = models.CARDS[e.model].seconds * rows / 1000
     stage = epoch * e.first_stage_epochs / 2
-    return STARTING + epoch * e.gradients * e.epochs + stage + RETEST * len(planned.retests)
+    return (
+        STARTING + epoch * e.gradients_per_batch * e.epochs + stage + RETEST * len(planned.retests)
+    )
 
 
 def total(planned: Iterable[Planned], runs: pathlib.Path, jobs: int) -> float:
