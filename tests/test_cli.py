@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+import warnings
 
 import click
 import numpy as np
@@ -50,6 +51,96 @@ def test_train_then_evaluate(tmp_path):
     directory = next(p for p in (tmp_path / "runs").iterdir() if "orig" in p.name)
     result = run("evaluate", directory, "--missing-rate", 0.6, 0.8, "--data-dir", tmp_path / "data")
     assert result.exit_code == 0 and "ORIG" in result.output
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A feature file in a folder of a data set's name."""
+    (tmp_path / "ch_sims").mkdir()
+    return testing.write(tmp_path / "ch_sims" / "my.pkl", testing.mmsa_content())
+
+
+def test_a_run_of_a_file(tmp_path, file, monkeypatch):
+    """Found again from any folder, tested where its file lies or has moved to, scored as own data."""
+    monkeypatch.chdir(tmp_path)
+    options = ["--model", "mmim", "--method", "orig", "--epochs", 1, "--runs", tmp_path / "runs"]
+    result = run("train", "--dataset", "ch_sims/my.pkl", *options)
+    assert result.exit_code == 0 and "Acc-7" in result.output, result.output
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert directory.name.startswith("my-mmim-orig-seed0-")
+    made = (directory / "best.keras").stat().st_mtime_ns
+    monkeypatch.chdir(tmp_path / "ch_sims")
+    assert run("train", "--dataset", "my.pkl", *options).exit_code == 0
+    assert [*(tmp_path / "runs").iterdir()] == [directory]
+    assert (directory / "best.keras").stat().st_mtime_ns == made, "trained twice"
+
+    monkeypatch.chdir(tmp_path / "runs")
+    result = run("evaluate", directory.name)
+    assert result.exit_code == 0 and "Acc-7" in result.output, result.output
+    moved = file.rename(tmp_path / "moved.pkl")
+    result = run("evaluate", directory.name)
+    assert result.exit_code == 1 and f"must be where it was in training. Received: {file}, which is no file. If it has moved, pass its place with --dataset" in result.output  # fmt: skip
+    assert run("evaluate", directory.name, "--dataset", moved).exit_code == 0
+    content = testing.mmsa_content()
+    content["test"]["regression_labels"][0] += 0.5
+    result = run("evaluate", directory.name, "--dataset", testing.write(moved, content))
+    assert result.exit_code == 1 and "A run must keep its data" in result.output
+
+
+def test_a_file_that_has_changed_is_another_data_set(tmp_path, file):
+    options = ["--dataset", file, "--method", "orig", "--epochs", 1, "--runs", tmp_path / "runs"]
+    assert run("train", *options).exit_code == 0
+    content = testing.mmsa_content()
+    content["valid"]["text"][0] += 1
+    testing.write(file, content)
+    result = run("train", *options)
+    assert result.exit_code == 1 and "A run must keep its data" in result.output
+    assert "(valid: " in result.output and "Traceback" not in result.output
+
+
+IGNORED = {
+    "config of a file": (["--dataset", "my.pkl", "--config", "tiny"], "--config must be left out with a file"),
+    "folders of a file": (["--dataset", "my.npz", "--manual-dir", ".", "--data-dir", "."], "--manual-dir and --data-dir must be left out with a file"),
+    "two configs": (["--dataset", "synthetic_msa/tiny", "--config", "mosi"], "--config must be that of --dataset"),
+    "no such config": (["--dataset", "synthetic_msa", "--config", "tinny"], "`config` of synthetic_msa must be one of"),
+    "no such config by name": (["--dataset", "synthetic_msa/tinny"], "`config` of synthetic_msa must be one of"),
+    "inner steps": (["--method", "spl-trn", "--inner-steps", 2], "--inner-steps must be left out: spl-trn would not read it"),
+    "inner rate": (["--method", "orig", "--method", "spl-trn-equal", "--inner-learning-rate", 0.1], "--inner-learning-rate must be left out: orig and spl-trn-equal"),
+    "second order": (["--method", "orig", "--second-order"], "--second-order must be left out"),
+    "patience": (["--patience", 3, "--no-early-stopping"], "--patience must be left out with --no-early-stopping"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IGNORED)
+def test_options_that_would_be_ignored_are_refused(case, tmp_path):
+    arguments, message = IGNORED[case]
+    result = run("train", *arguments, "--runs", tmp_path / "runs")
+    assert result.exit_code != 0 and message in result.output, result.output
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ([], {"patience": 30, "first_order": True}),
+        (["--patience", 3], {"patience": 3}),
+        (["--no-early-stopping", "--second-order"], {"patience": None, "first_order": False}),
+        (["--inner-steps", 0, "--method", "spl-trn-equal"], {"inner_steps": 0}),
+        (["--dataset", "synthetic_msa/tiny"], {"dataset": "synthetic_msa/tiny"}),
+        (["--config", "tiny"], {"dataset": "synthetic_msa/tiny"}),
+        (["--dataset", "synthetic_msa/tiny", "--config", "tiny"], {"dataset": "synthetic_msa/tiny"}),
+    ],
+)  # fmt: skip
+def test_options_become_settings(options, settings, monkeypatch):
+    found = []
+    monkeypatch.setattr(data, "load", lambda **where: where)
+    monkeypatch.setattr("keras_m3s.cli.main.run_and_print", lambda *arguments: found.extend(arguments))  # fmt: skip
+    result = run("train", *options)
+    assert result.exit_code == 0, result.output
+    experiments, where = found[:2]
+    assert {name: getattr(experiments[0], name) for name in settings} == settings
+    assert where["name"] == "synthetic_msa"
+    assert where["config"] == ("tiny" if "dataset" in settings else None)
 
 
 @pytest.mark.parametrize("failing", [None, "spl-trn"])
@@ -201,24 +292,57 @@ FAILURES = {
     "OSError": (OSError(5, "Input/output error"), 1, "Input/output error"),
     "FloatingPointError": (FloatingPointError("The loss must stay finite."), 1, "must stay finite"),
     "ImportError": (ImportError("needs its package"), 1, "needs its package"),
-    "MemoryError": (MemoryError(), 1, "There must be memory enough. Received: no more. Take a smaller --batch-size"),
-    "Ctrl-C": (KeyboardInterrupt(), 130, "Interrupted. What was saved by then is whole; the same command goes on"),
+    "MemoryError": (MemoryError(), 1, "Error: Out of memory. Take a smaller --batch-size"),
+    "memory, said": (MemoryError("Unable to allocate 2 GiB"), 1, "Out of memory: Unable to allocate 2 GiB. Take a smaller"),
+    "memory of PyTorch": (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), 1, "Out of memory: CUDA out of memory."),
+    "memory of JAX": (RuntimeError("RESOURCE_EXHAUSTED: Out\nof memory"), 1, "Out of memory: RESOURCE_EXHAUSTED: Out of memory."),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "Interrupted. What was saved is intact; the same command resumes"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_whatever_goes_wrong_is_one_message(name, monkeypatch, tmp_path):
     error, status, message = FAILURES[name]
-
-    def fails(path):
-        raise error
-
-    monkeypatch.setattr("keras_m3s.data.inspect", fails)
+    scope = {"__name__": "keras_m3s.data", "error": error}
+    exec("def fails(path):\n raise error", scope)  # of the library, not of a user
+    monkeypatch.setattr("keras_m3s.data.inspect", scope["fails"])
     result = run("inspect", tmp_path)
     assert result.exit_code == status and message in result.output
     assert "Traceback" not in result.output and len(result.output.splitlines()) == 1
     with pytest.raises((type(error), click.Abort)):  # which is what click makes of Ctrl-C
         CliRunner().invoke(main, ["--debug", "inspect", str(tmp_path)], catch_exceptions=False, standalone_mode=False)  # fmt: skip
+
+
+OWN = {
+    "def f(:\n": "line 1: SyntaxError: ",
+    "x = 1\ny = x / 0\n": "line 2: ZeroDivisionError: division by zero",
+    "import nothing_like_it\n": "line 1: ModuleNotFoundError: No module named 'nothing_like_it'",
+    "import json\njson.loads('{')\n": "line 2: JSONDecodeError: Expecting property name",
+    "raise ValueError('of\\ntwo lines')": "line 1: ValueError: of two lines",
+}
+
+
+@pytest.mark.parametrize("source", OWN)
+def test_errors_in_the_users_code_name_its_line(source, monkeypatch, tmp_path):
+    (tmp_path / "own_hook.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_hook", raising=False)
+    scope = {"__name__": "keras_m3s.data"}
+    exec("def imports(path):\n import own_hook", scope)
+    monkeypatch.setattr("keras_m3s.data.inspect", scope["imports"])
+    result = run("inspect", tmp_path)
+    assert result.exit_code == 1 and len(result.output.splitlines()) == 1
+    assert f"Error: {tmp_path / 'own_hook.py'}, {OWN[source]}" in result.output
+    assert "This should not happen" not in result.output
+
+
+def test_warnings_are_one_line(monkeypatch, tmp_path):
+    def warns(path):
+        warnings.warn("of the data", stacklevel=1)
+        raise ValueError("`x` must be 1.")
+
+    monkeypatch.setattr("keras_m3s.data.inspect", warns)
+    assert "Warning: of the data\nError: " in run("inspect", tmp_path).output
 
 
 def test_two_commands_at_one_run(tmp_path):
