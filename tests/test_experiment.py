@@ -8,6 +8,7 @@ import pytest
 from keras_m3s.experiments import config
 from keras_m3s.experiments.config import REQUIRED, Experiment
 from keras_m3s.layers.text_states import BERT_PATHS
+from keras_m3s.meta import with_missing
 from keras_m3s.registry import methods, models
 
 pytestmark = pytest.mark.once
@@ -77,6 +78,11 @@ def test_every_value_is_in_the_key():
 def test_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Experiment.of(**{"dataset": "d", "model": "misa", "method": "orig", **values})
+
+
+def test_sites_are_those_of_the_wrapper():
+    """Stated twice, since the command's help does without Keras."""
+    assert config.SITES == with_missing.SITES
 
 
 def test_none_is_a_value():

@@ -113,8 +113,13 @@ def test_a_run_resumes_on_its_own_data_and_backend(splits, tmp_path, monkeypatch
     expected = run_experiment(e, whole, splits)
     spoilt = {k: a + 1 if k == "audio" else a for k, a in splits["train"].features.items()}
     other = {**splits, "train": dataclasses.replace(splits["train"], features=spoilt)}
-    with pytest.raises(Killed):  # before anything is saved: it starts over, on any data
-        run_experiment(e, cut, other, [KillIn(0)])
+    with pytest.raises(Killed):
+        run_experiment(e, cut, other, [KillIn(1)])
+    for _, path in cut.checkpoints:
+        path.unlink()
+    with pytest.raises(Killed):  # without a checkpoint it starts over, on any data
+        run_experiment(e, cut, splits, [KillIn(0)])
+    assert not cut.best.exists(), "a model of other data"
     with pytest.raises(Killed):
         run_experiment(e, cut, splits, [KillIn(1)])
     kept = (cut.path / "environment.json").read_bytes()
