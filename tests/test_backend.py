@@ -45,9 +45,8 @@ import pathlib, sys
 import keras
 from keras_m3s import data
 from keras_m3s.experiments.run import run_experiment
-from keras_m3s.utils.backend import set_random_seed
-from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.utils.backend import set_random_seed
 from tests.small import fitting, small
 from tests.test_backend import drawn
 set_random_seed(3)
