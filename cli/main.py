@@ -1,9 +1,10 @@
-"""`keras-m3s`: parse, call the library, print. What takes time to import is imported in commands."""
+"""`keras-m3s`: parse, call the library, print. Slow imports are inside the commands."""
 
 import os
 import pathlib
 import sys
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,15 +13,18 @@ from keras_m3s.cli.errors import Group
 from keras_m3s.cli.export import export
 from keras_m3s.cli.features import features
 from keras_m3s.cli.inspect import inspect
-from keras_m3s.cli.options import data_options, need_tensorboard
+from keras_m3s.cli.options import data_arguments, data_options, need_tensorboard
 from keras_m3s.cli.predict import predict
 from keras_m3s.cli.prepare import prepare
 from keras_m3s.cli.report import report
 from keras_m3s.cli.reproduce import reproduce
-from keras_m3s.experiments.config import SITES
+from keras_m3s.experiments.config import SITES, Experiment
 from keras_m3s.registry import methods as method_cards
 from keras_m3s.registry import models as model_cards
-from keras_m3s.registry.datasets import split_name
+from keras_m3s.registry.datasets import is_file
+
+if TYPE_CHECKING:
+    from keras_m3s.data.split import SplitLike
 
 BACKENDS = ("jax", "tensorflow", "torch")
 
@@ -32,7 +36,7 @@ BACKENDS = ("jax", "tensorflow", "torch")
 @click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
 @click.version_option(package_name="keras-m3s")
 def main(backend: str | None, debug: bool) -> None:
-    """Multimodal Keras models that hold up when parts of their input are missing."""
+    """Multimodal Keras models that are robust to missing parts of their input."""
     del debug
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if backend:
@@ -45,16 +49,17 @@ main.add_command(features)
 
 
 @main.command()
-@click.option("--dataset", default="synthetic_msa", help="Name of a data set.")
+@click.option("--dataset", default="synthetic_msa", help="Name of a data set, or path of a feature file.")  # fmt: skip
 @click.option("--model", type=click.Choice(list(model_cards.CARDS)), default="misa")
 @click.option("--method", "methods", type=click.Choice(list(method_cards.CARDS)), multiple=True, default=method_cards.paper(), help="Repeat for several.")  # fmt: skip
 @click.option("--missing-rate", type=click.FloatRange(0, 1), nargs=2, default=(0.4, 0.6), help="Lowest and highest share missing of each modality.")  # fmt: skip
 @click.option("--test-missing-rate", type=click.FloatRange(0, 1), nargs=2, help="The same in testing.  [default: as --missing-rate]")  # fmt: skip
-@click.option("--site", type=click.Choice(SITES), default="raw", help="Cut holes into sequences or encoded vectors.")  # fmt: skip
+@click.option("--site", type=click.Choice(SITES), default="raw", help="Hide parts of the sequences, or of the encoded vectors.")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), default=1, help="Number of seeds.")
 @click.option("--seed", "first_seed", type=click.IntRange(0), default=0, help="The first seed.")
 @click.option("--epochs", type=click.IntRange(1), help="At most.  [default: the paper's]")
-@click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without a better validation value.")  # fmt: skip
+@click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without a better validation value.  [default: the paper's]")  # fmt: skip
+@click.option("--no-early-stopping", is_flag=True, help="Train for all epochs.")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: the paper's]")
 @click.option("--learning-rate", type=float, help="Outer rate beta.  [default: the paper's]")
 @click.option("--inner-learning-rate", type=float, help="Inner rate alpha.  [default: the paper's]")
@@ -72,43 +77,68 @@ def train(
     missing_rate: tuple[float, float],
     seeds: int,
     first_seed: int,
+    no_early_stopping: bool,
     second_order: bool,
     runs_dir: pathlib.Path,
     tensorboard: bool,
     config: str | None,
     manual_dir: pathlib.Path | None,
     data_dir: pathlib.Path | None,
-    **overrides: Any,
+    **settings: Any,
 ) -> None:
     """Train a model by each METHOD and print the test metrics side by side.
 
-    A run that was interrupted goes on where it was saved; a finished one is used as it is.
+    A run that was interrupted is resumed; a finished one is not trained again.
 
     \b
     Example:
       keras-m3s train --dataset cmu_mosi --manual-dir ~/data/mosi --model misa --seeds 3
     """
     from keras_m3s import data
-    from keras_m3s.experiments.config import Experiment
 
+    settings = {name: value for name, value in settings.items() if value not in (None, ())}
+    if no_early_stopping and "patience" in settings:
+        raise click.UsageError("--patience must be left out with --no-early-stopping.")
+    if no_early_stopping:
+        settings["patience"] = None
+    if second_order:
+        settings["first_order"] = False
+    _check_used(settings, methods)
     if tensorboard:
         need_tensorboard()
-    overrides = {name: value for name, value in overrides.items() if value not in (None, ())}
-    if second_order:
-        overrides["first_order"] = False
-    name = dataset if config is None else f"{dataset}/{config}"
+    where = data_arguments(dataset, config, manual_dir, data_dir)
+    name = "/".join(filter(None, (where["name"], where.get("config"))))
     experiments = [
-        Experiment.of(name, model, method, missing_rate, seed=first_seed + i, **overrides)
+        Experiment.of(name, model, method, missing_rate, seed=first_seed + i, **settings)
         for method in methods
         for i in range(seeds)
     ]
-    splits = data.load(dataset, data_dir, manual_dir, config)
-    run_and_print(experiments, splits, runs_dir, tensorboard)
+    run_and_print(experiments, data.load(**where), runs_dir, tensorboard)
+
+
+def _check_used(settings: Mapping[str, Any], methods: Sequence[str]) -> None:
+    """Refuses settings that none of the methods reads."""
+    cards = [method_cards.CARDS[method] for method in methods]
+    meta = any(card.double_batches for card in cards)
+    by_steps = any(card.gradients(1) != card.gradients(2) for card in cards)
+    used = {"inner_learning_rate": meta, "first_order": meta, "inner_steps": by_steps}
+    options = {"first_order": "--second-order"}
+    for name in settings:
+        if not used.get(name, True):
+            option = options.get(name, f"--{name.replace('_', '-')}")
+            raise click.UsageError(
+                f"{option} must be left out: {' and '.join(methods)} would not read it. Add a "
+                "--method with inner steps, such as m3s."
+            )
 
 
 def run_and_print(
-    experiments: list[Any], splits: Any, runs_dir: pathlib.Path, tensorboard: bool = False
+    experiments: Sequence[Experiment],
+    splits: "Mapping[str, SplitLike]",
+    runs_dir: pathlib.Path,
+    tensorboard: bool = False,
 ) -> None:
+    """Runs experiments one after the other, and prints the methods side by side."""
     from keras_m3s.utils import backend
 
     backend.import_backend()
@@ -127,7 +157,7 @@ def run_and_print(
     print_table(experiments[0], results)
 
 
-def print_table(experiment: Any, results: dict[str, list[dict[str, float]]]) -> None:
+def print_table(experiment: Experiment, results: dict[str, list[dict[str, float]]]) -> None:
     """Methods side by side: test metrics of runs that are like `experiment` otherwise."""
     from keras_m3s.report import text_table
 
@@ -139,9 +169,17 @@ def print_table(experiment: Any, results: dict[str, list[dict[str, float]]]) -> 
 @main.command()
 @click.argument("run", type=click.Path(path_type=pathlib.Path))
 @click.option("--missing-rate", type=click.FloatRange(0, 1), nargs=2, help="[default: the run's own test rate]")  # fmt: skip
+@click.option("--dataset", help="The run's data by its name or path now, if it has moved.  [default: as the run was trained]")  # fmt: skip
 @data_options
-def evaluate(run: pathlib.Path, missing_rate: tuple[float, float] | None, **where: Any) -> None:
-    """Test the model in directory RUN again, if wanted at another missing rate.
+def evaluate(
+    run: pathlib.Path,
+    missing_rate: tuple[float, float] | None,
+    dataset: str | None,
+    config: str | None,
+    manual_dir: pathlib.Path | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Test the model in directory RUN again, by default at the same missing rate.
 
     \b
     Example:
@@ -157,9 +195,15 @@ def evaluate(run: pathlib.Path, missing_rate: tuple[float, float] | None, **wher
 
     directory = RunDirectory(run)
     experiment = directory.experiment()
-    name, config = split_name(experiment.dataset)
-    where["config"] = where["config"] or config
-    metrics = retest(directory, data.load(name, **where)["test"], missing_rate)
+    if dataset is None:
+        dataset = experiment.dataset
+        if is_file(dataset) and not pathlib.Path(dataset).expanduser().is_file():
+            raise FileNotFoundError(
+                f"The data of {run} must be where it was in training. Received: {dataset}, which "
+                "is no file. If it has moved, pass its place with --dataset."
+            )
+    where = data_arguments(dataset, config, manual_dir, data_dir)
+    metrics = retest(directory, data.load(**where)["test"], missing_rate)
     click.echo(text_table({experiment.method: [metrics]}))
 
 
@@ -175,7 +219,6 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
       keras-m3s demo
     """
     from keras_m3s import data
-    from keras_m3s.experiments.config import Experiment
     from keras_m3s.study import executors
     from keras_m3s.study.plan import PlannedRun
     from keras_m3s.study.workspace import Workspace

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they need."""
+"""Options that several commands share."""
 
 import pathlib
 from collections.abc import Callable
@@ -6,15 +6,17 @@ from typing import Any
 
 import click
 
+from keras_m3s.registry.datasets import is_file, split_name
+
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say where data is."""
+    """Adds the options that say where data is; `data_arguments` makes arguments of them."""
     for option in (
-        click.option("--config", help="Which form of the data set, as its README names it."),
+        click.option("--config", help="Config of the data set, as its README names it."),
         click.option(
             "--manual-dir",
             type=click.Path(path_type=pathlib.Path, file_okay=False),
-            help="Folder with the files that you brought yourself.",
+            help="Folder of the files that the data set is made from, where you brought them.",
         ),
         click.option(
             "--data-dir",
@@ -26,12 +28,50 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def data_arguments(
+    dataset: str,
+    config: str | None,
+    manual_dir: pathlib.Path | None,
+    data_dir: pathlib.Path | None,
+) -> dict[str, Any]:
+    """Arguments of `keras_m3s.data.load`.
+
+    Args:
+        dataset: Name of a data set, `name/config`, or the path of a feature file.
+        config: As of the options, likewise the others.
+
+    Raises:
+        click.UsageError: An option would be ignored, or contradicts `dataset`.
+    """
+    options = {"--config": config, "--manual-dir": manual_dir, "--data-dir": data_dir}
+    given = [name for name, value in options.items() if value is not None]
+    if is_file(dataset):
+        if given:
+            raise click.UsageError(
+                f"{' and '.join(given)} must be left out with a file, which is read as it is. "
+                f"Received: --dataset {dataset}."
+            )
+        return {"name": dataset}
+    name, own = split_name(dataset)
+    if config is not None and own not in (None, config):
+        raise click.UsageError(
+            f"--config must be that of --dataset, or be left out. Received: --dataset {dataset} "
+            f"--config {config}."
+        )
+    return {
+        "name": name,
+        "config": config if own is None else own,
+        "manual_dir": manual_dir,
+        "data_dir": data_dir,
+    }
+
+
 def need_tensorboard() -> None:
-    """Whether TensorBoard is there, asked before hours of training rather than after an epoch."""
+    """Raises `ImportError` if TensorBoard is not installed: before training, not an epoch later."""
     import importlib.util
 
     if importlib.util.find_spec("tensorboard") is None:
         raise ImportError(
-            "`--tensorboard` needs TensorBoard, which is not here. Install it with: "
+            "`--tensorboard` needs TensorBoard, which is not installed. Install it with: "
             "pip install 'keras-m3s[tensorboard]'"
         )

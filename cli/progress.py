@@ -1,7 +1,8 @@
-"""One line per run, rewritten as epochs go by."""
+"""Progress of one run: a line that is updated after each epoch."""
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -12,20 +13,26 @@ from keras_m3s.experiments.run_directory import RunDirectory
 
 
 class Progress(keras.callbacks.Callback):
-    """Shows epoch, losses and the time left; without a terminal a line every tenth of the epochs."""
+    """Shows epoch, losses and the time left; without a terminal in every tenth of the epochs.
+
+    Args:
+        experiment: What is trained.
+    """
 
     def __init__(self, experiment: Experiment) -> None:
         super().__init__()
         self.experiment = experiment
         self.title = f"{experiment.model} {experiment.method:<8} seed {experiment.seed}"
-        self.started, self.first = time.monotonic(), 0
+        self.started = time.monotonic()
+        self.first: int | None = None
+        """The first epoch of this training, which is not the run's if it is resumed."""
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.started, self.first = time.monotonic(), -1
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self.started, self.first = time.monotonic(), None
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self.first < 0:
-            self.first = epoch
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        logs = logs or {}
+        self.first = epoch if self.first is None else self.first
         total = self.experiment.epochs
         passed = time.monotonic() - self.started
         left = passed / (epoch + 1 - self.first) * (total - epoch - 1)

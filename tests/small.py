@@ -22,7 +22,7 @@ SMALL = {
 
 def small(model, method="m3s", **overrides):
     """An experiment of a few seconds on `synthetic_msa/tiny`."""
-    values = {"epochs": 4, "batch_size": 8, "model_arguments": SMALL[model], "patience": None}
+    values = {"epochs": 4, "batch_size": 8, "model_arguments": SMALL[model]}
     if model == "mmin":
         values["first_stage_epochs"] = 2
     if model == "self_mm":

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_m3s.registry.models import CARDS
 from keras_m3s.utils import backend
 from keras_m3s.utils.backend import set_random_seed
 
@@ -45,15 +46,17 @@ import pathlib, sys
 import keras
 from keras_m3s import data
 from keras_m3s.experiments.run import run_experiment
-from keras_m3s.utils.backend import set_random_seed
 from keras_m3s.experiments.run_directory import RunDirectory
-from tests.small import small
+from keras_m3s.utils.backend import set_random_seed
+from tests.small import fitting, small
 from tests.test_backend import drawn
 set_random_seed(3)
 print(*(float(v).hex() for v in drawn()))
 folder = pathlib.Path(sys.argv[1])
 splits = data.load("synthetic_msa", data_dir=folder, config="tiny")
-run_experiment(small("self_mm", epochs=1), RunDirectory(folder / "run"), splits)
+for model in sys.argv[2:]:
+    run = RunDirectory(folder / model)
+    run_experiment(small(model, "spl-trn", epochs=1), run, fitting(splits, model))
 print("tensorflow" in sys.modules)
 from keras.src.utils.module_utils import tensorflow
 print(vars(tensorflow)["_available"])  # undecided: whoever asks later has it
@@ -62,9 +65,12 @@ print(vars(tensorflow)["_available"])  # undecided: whoever asks later has it
 
 @pytest.mark.once
 def test_a_run_on_another_backend_does_without_tensorflow(tmp_path):
-    """From the seed to the test, in a process of its own; what the seed gives is the same."""
+    """From the seed to the test, in a process of its own; what the seed gives is the same.
+
+    MMIN has a first stage, and initializers that it copies.
+    """
     assert keras.backend.backend() != "tensorflow"
-    command = [sys.executable, "-c", RUN, tmp_path]
+    command = [sys.executable, "-c", RUN, tmp_path, *CARDS]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     without, imported, known = done.stdout.splitlines()
     keras.utils.set_random_seed(3)

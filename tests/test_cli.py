@@ -1,10 +1,8 @@
 """The command: what it prints, how it fails, and that help comes at once."""
 
-import shlex
 import subprocess
 import sys
 
-import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -50,6 +48,96 @@ def test_train_then_evaluate(tmp_path):
     directory = next(p for p in (tmp_path / "runs").iterdir() if "orig" in p.name)
     result = run("evaluate", directory, "--missing-rate", 0.6, 0.8, "--data-dir", tmp_path / "data")
     assert result.exit_code == 0 and "ORIG" in result.output
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A feature file in a folder of a data set's name."""
+    (tmp_path / "ch_sims").mkdir()
+    return testing.write(tmp_path / "ch_sims" / "my.pkl", testing.mmsa_content())
+
+
+def test_a_run_of_a_file(tmp_path, file, monkeypatch):
+    """Found again from any folder, tested where its file lies or has moved to, scored as own data."""
+    monkeypatch.chdir(tmp_path)
+    options = ["--model", "mmim", "--method", "orig", "--epochs", 1, "--runs", tmp_path / "runs"]
+    result = run("train", "--dataset", "ch_sims/my.pkl", *options)
+    assert result.exit_code == 0 and "Acc-7" in result.output, result.output
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert directory.name.startswith("my-mmim-orig-seed0-")
+    made = (directory / "best.keras").stat().st_mtime_ns
+    monkeypatch.chdir(tmp_path / "ch_sims")
+    assert run("train", "--dataset", "my.pkl", *options).exit_code == 0
+    assert [*(tmp_path / "runs").iterdir()] == [directory]
+    assert (directory / "best.keras").stat().st_mtime_ns == made, "trained twice"
+
+    monkeypatch.chdir(tmp_path / "runs")
+    result = run("evaluate", directory.name)
+    assert result.exit_code == 0 and "Acc-7" in result.output, result.output
+    moved = file.rename(tmp_path / "moved.pkl")
+    result = run("evaluate", directory.name)
+    assert result.exit_code == 1 and f"must be where it was in training. Received: {file}, which is no file. If it has moved, pass its place with --dataset" in result.output  # fmt: skip
+    assert run("evaluate", directory.name, "--dataset", moved).exit_code == 0
+    content = testing.mmsa_content()
+    content["test"]["regression_labels"][0] += 0.5
+    result = run("evaluate", directory.name, "--dataset", testing.write(moved, content))
+    assert result.exit_code == 1 and "A run must keep its data" in result.output
+
+
+def test_a_file_that_has_changed_is_another_data_set(tmp_path, file):
+    options = ["--dataset", file, "--method", "orig", "--epochs", 1, "--runs", tmp_path / "runs"]
+    assert run("train", *options).exit_code == 0
+    content = testing.mmsa_content()
+    content["valid"]["text"][0] += 1
+    testing.write(file, content)
+    result = run("train", *options)
+    assert result.exit_code == 1 and "A run must keep its data" in result.output
+    assert "(valid: " in result.output and "Traceback" not in result.output
+
+
+IGNORED = {
+    "config of a file": (["--dataset", "my.pkl", "--config", "tiny"], "--config must be left out with a file"),
+    "folders of a file": (["--dataset", "my.npz", "--manual-dir", ".", "--data-dir", "."], "--manual-dir and --data-dir must be left out with a file"),
+    "two configs": (["--dataset", "synthetic_msa/tiny", "--config", "mosi"], "--config must be that of --dataset"),
+    "no such config": (["--dataset", "synthetic_msa", "--config", "tinny"], "`config` of synthetic_msa must be one of"),
+    "no such config by name": (["--dataset", "synthetic_msa/tinny"], "`config` of synthetic_msa must be one of"),
+    "inner steps": (["--method", "spl-trn", "--inner-steps", 2], "--inner-steps must be left out: spl-trn would not read it"),
+    "inner rate": (["--method", "orig", "--method", "spl-trn-equal", "--inner-learning-rate", 0.1], "--inner-learning-rate must be left out: orig and spl-trn-equal"),
+    "second order": (["--method", "orig", "--second-order"], "--second-order must be left out"),
+    "patience": (["--patience", 3, "--no-early-stopping"], "--patience must be left out with --no-early-stopping"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IGNORED)
+def test_options_that_would_be_ignored_are_refused(case, tmp_path):
+    arguments, message = IGNORED[case]
+    result = run("train", *arguments, "--runs", tmp_path / "runs")
+    assert result.exit_code != 0 and message in result.output, result.output
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ([], {"patience": 30, "first_order": True}),
+        (["--patience", 3], {"patience": 3}),
+        (["--no-early-stopping", "--second-order"], {"patience": None, "first_order": False}),
+        (["--inner-steps", 0, "--method", "spl-trn-equal"], {"inner_steps": 0}),
+        (["--dataset", "synthetic_msa/tiny"], {"dataset": "synthetic_msa/tiny"}),
+        (["--config", "tiny"], {"dataset": "synthetic_msa/tiny"}),
+        (["--dataset", "synthetic_msa/tiny", "--config", "tiny"], {"dataset": "synthetic_msa/tiny"}),
+    ],
+)  # fmt: skip
+def test_options_become_settings(options, settings, monkeypatch):
+    found = []
+    monkeypatch.setattr(data, "load", lambda **where: where)
+    monkeypatch.setattr("keras_m3s.cli.main.run_and_print", lambda *arguments: found.extend(arguments))  # fmt: skip
+    result = run("train", *options)
+    assert result.exit_code == 0, result.output
+    experiments, where = found[:2]
+    assert {name: getattr(experiments[0], name) for name in settings} == settings
+    assert where["name"] == "synthetic_msa"
+    assert where["config"] == ("tiny" if "dataset" in settings else None)
 
 
 @pytest.mark.parametrize("failing", [None, "spl-trn"])
@@ -166,60 +254,6 @@ def test_errors_are_one_message_without_a_trace(arguments, message):
     result = run(*arguments)
     assert result.exit_code != 0 and message in result.output
     assert "Traceback" not in result.output
-
-
-def test_debug_shows_the_trace():
-    result = run("--debug", "evaluate", "no-such-run")
-    assert isinstance(result.exception, FileNotFoundError)
-
-
-def test_whoever_reads_may_stop():
-    """`| head` ends a command early, and that is no error of ours to tell of."""
-    code = (
-        "import click, sys; from keras_m3s.cli.errors import Group\n"
-        "main = Group()\n"
-        "@main.command()\n"
-        "def say():\n"
-        "    while True: click.echo('line ' * 1000)\n"
-        "main(['say'])"
-    )
-    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
-    assert done.stdout.count("\n") == 1 and done.stderr == ""
-
-
-UNEXPECTED = [
-    KeyError("mae"),
-    AttributeError("no such"),
-    RecursionError("too deep"),
-    RuntimeError("xla"),
-    AssertionError(),
-]
-FAILURES = {
-    **{type(e).__name__: (e, 1, f"This should not happen: {type(e).__name__}") for e in UNEXPECTED},
-    "ValueError": (ValueError("`x` must be 1. Received: 2."), 1, "`x` must be 1. Received: 2."),
-    "without a message": (ValueError(), 1, "This should not happen: ValueError"),
-    "OSError": (OSError(5, "Input/output error"), 1, "Input/output error"),
-    "FloatingPointError": (FloatingPointError("The loss must stay finite."), 1, "must stay finite"),
-    "ImportError": (ImportError("needs its package"), 1, "needs its package"),
-    "MemoryError": (MemoryError(), 1, "There must be memory enough. Received: no more. Take a smaller --batch-size"),
-    "Ctrl-C": (KeyboardInterrupt(), 130, "Interrupted. What was saved by then is whole; the same command goes on"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FAILURES)
-def test_whatever_goes_wrong_is_one_message(name, monkeypatch, tmp_path):
-    error, status, message = FAILURES[name]
-
-    def fails(path):
-        raise error
-
-    monkeypatch.setattr("keras_m3s.data.inspect", fails)
-    result = run("inspect", tmp_path)
-    assert result.exit_code == status and message in result.output
-    assert "Traceback" not in result.output and len(result.output.splitlines()) == 1
-    with pytest.raises((type(error), click.Abort)):  # which is what click makes of Ctrl-C
-        CliRunner().invoke(main, ["--debug", "inspect", str(tmp_path)], catch_exceptions=False, standalone_mode=False)  # fmt: skip
 
 
 def test_two_commands_at_one_run(tmp_path):

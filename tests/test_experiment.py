@@ -1,11 +1,14 @@
 """Experiments: the paper's settings, their names, and what is refused."""
 
+import dataclasses
 import json
 
 import pytest
 
-from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments import config
+from keras_m3s.experiments.config import REQUIRED, Experiment
 from keras_m3s.layers.text_states import BERT_PATHS
+from keras_m3s.meta import with_missing
 from keras_m3s.registry import methods, models
 
 pytestmark = pytest.mark.once
@@ -69,6 +72,7 @@ def test_every_value_is_in_the_key():
         ({"first_order": 1}, "`first_order` must be True or False"),
         ({"model_arguments": [1]}, "`model_arguments` must be a mapping"),
         ({"dataset": 3}, "`dataset` must be a name"),
+        ({"site": ["raw"]}, "`site` must be a name"),
     ],
 )  # fmt: skip
 def test_refused(values, message):
@@ -76,8 +80,83 @@ def test_refused(values, message):
         Experiment.of(**{"dataset": "d", "model": "misa", "method": "orig", **values})
 
 
-def test_unknown_fields_are_named():
-    values = Experiment.of("d", "misa", "orig").to_dict()
-    del values["seed"]
-    with pytest.raises(ValueError, match=r"without \['seed'\], and with unknown \['sead'\]"):
-        Experiment.from_dict({**values, "sead": 1})
+def test_sites_are_those_of_the_wrapper():
+    """Stated twice, since the command's help does without Keras."""
+    assert config.SITES == with_missing.SITES
+
+
+def test_none_is_a_value():
+    """Only what is not passed has a default: MISA's patience is 30."""
+    assert Experiment.of("d", "misa", "orig").patience == 30
+    e = Experiment.of("d", "misa", "orig", patience=None)
+    assert e.patience is None and Experiment.from_dict(e.to_dict()) == e
+    with pytest.raises(ValueError, match="`epochs` must be a whole number >= 1. Received: epochs=None"):  # fmt: skip
+        Experiment.of("d", "misa", "orig", epochs=None)
+
+
+def test_fields_of_another_version():
+    e = Experiment.of("d", "misa", "orig", (0.2, 0.3))
+    values = e.to_dict()
+    for name in set(values) - set(REQUIRED):
+        assert Experiment.from_dict({k: v for k, v in values.items() if k != name}) == e
+    assert Experiment.from_dict({name: values[name] for name in REQUIRED}) == e
+    with pytest.raises(ValueError, match=r"must have the fields .* Received: none of \['method'\]"):
+        Experiment.from_dict({k: v for k, v in values.items() if k != "method"})
+    with pytest.raises(ValueError, match=r"Received: \['margin'\]. It was made by a newer version"):
+        Experiment.from_dict({**values, "margin": 0.1})
+    with pytest.raises(ValueError, match="`model` must be a name"):
+        Experiment.from_dict({**values, "model": ["misa"]})
+
+
+@dataclasses.dataclass(frozen=True)
+class Later(Experiment):
+    """An experiment as a later version may have it."""
+
+    margin: float
+
+
+def test_a_later_field_counts_where_it_is_not_the_default(monkeypatch):
+    """So finished runs of older versions are found under their names."""
+    old = Experiment.of("d", "misa", "orig", seed=3)
+    values, key = old.to_dict(), old.key
+    monkeypatch.setitem(config.DEFAULTS, "margin", 0.5)
+    new = Later.from_dict(values)
+    assert new == Later.of("d", "misa", "orig", seed=3) and new.margin == 0.5 and new.key == key
+    other = new.replace(margin=0.25)
+    assert other.key != key and other.key.startswith("d-misa-orig-seed3-")
+    assert Later.from_dict(other.to_dict()) == other
+
+
+def test_a_file_goes_by_its_absolute_path(tmp_path, monkeypatch):
+    """From any folder the same run; named after the file, while its path counts in the digest."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    monkeypatch.chdir(tmp_path)
+    near = Experiment.of("one/my.pkl", "misa", "orig")
+    monkeypatch.chdir(tmp_path / "two")
+    paths = ("../one/my.pkl", tmp_path / "one" / "my.pkl", "../link/my.pkl")
+    for path in (*paths, *map(str, paths)):
+        assert Experiment.of(path, "misa", "orig") == near
+    assert near.dataset == str(tmp_path / "one" / "my.pkl")
+    assert near.key.startswith("my-misa-orig-seed0-")
+    assert Experiment.of("my.pkl", "misa", "orig").key != near.key
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Experiment.of("~/one/my.pkl", "misa", "orig") == near
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("unaligned_50.pkl", "unaligned_50"),
+        ("-rf.pkl", "rf"),
+        ("my features (new).NPZ", "my_features__new_"),
+        ("--.pkl", "file"),
+        ("特征.pkl", "特征"),
+        (f"{'多模态' * 30}.pkl", "多模态" * 6 + "多模"),
+        ("bad\udcff\n.pkl", "bad__"),
+    ],
+)
+def test_a_file_names_its_run(file, name, tmp_path):
+    key = Experiment.of(tmp_path / file, "misa", "orig").key
+    assert key.startswith(f"{name}-misa-orig-seed0-") and len(key.encode()) <= 100

@@ -1,5 +1,6 @@
 """Runs cut off and gone on with: the same numbers to the last digit, for every model."""
 
+import dataclasses
 import multiprocessing
 import os
 import random
@@ -16,7 +17,12 @@ import pytest
 from keras_m3s import data
 from keras_m3s.experiments import checkpoints
 from keras_m3s.experiments.run import run_experiment
-from keras_m3s.experiments.run_directory import DamagedRunError, RunBusyError, RunDirectory
+from keras_m3s.experiments.run_directory import (
+    ChangedExperimentError,
+    DamagedRunError,
+    RunBusyError,
+    RunDirectory,
+)
 from keras_m3s.models import MMIN
 from keras_m3s.models.mmin.utt_fusion import LinearDecay
 from keras_m3s.registry.models import CARDS
@@ -100,6 +106,40 @@ def test_every_model_goes_on_as_if_nothing_had_been(splits, tmp_path, monkeypatc
 
 
 @pytest.mark.once
+def test_a_run_resumes_on_its_own_data_and_backend(splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
+    e = small("misa", "orig", epochs=3)
+    whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
+    expected = run_experiment(e, whole, splits)
+    spoilt = {k: a + 1 if k == "audio" else a for k, a in splits["train"].features.items()}
+    other = {**splits, "train": dataclasses.replace(splits["train"], features=spoilt)}
+    with pytest.raises(Killed):
+        run_experiment(e, cut, other, [KillIn(1)])
+    for _, path in cut.checkpoints:
+        path.unlink()
+    with pytest.raises(Killed):  # without a checkpoint it starts over, on any data
+        run_experiment(e, cut, splits, [KillIn(0)])
+    assert not cut.best.exists(), "a model of other data"
+    with pytest.raises(Killed):
+        run_experiment(e, cut, splits, [KillIn(1)])
+    kept = (cut.path / "environment.json").read_bytes()
+    with pytest.raises(ChangedExperimentError, match=r"must keep its data.*\(train: "):
+        run_experiment(e, cut, other)
+    with pytest.raises(ChangedExperimentError, match=r"must keep its data.*\(test: "):
+        run_experiment(e, cut, {**splits, "test": splits["valid"]})
+    elsewhere = kept.replace(keras.backend.backend().encode(), b"theano")
+    (cut.path / "environment.json").write_bytes(elsewhere)
+    with pytest.raises(ChangedExperimentError, match="begun with theano, now"):
+        run_experiment(e, cut, splits)
+    assert (cut.path / "environment.json").read_bytes() == elsewhere
+    (cut.path / "environment.json").write_bytes(kept)
+    assert run_experiment(e, cut, splits) == expected
+    assert (cut.path / "environment.json").read_bytes() == kept
+    (cut.path / "environment.json").write_bytes(elsewhere)
+    assert run_experiment(e, cut, splits) == expected, "a finished run is read on any backend"
+
+
+@pytest.mark.once
 def test_a_decaying_rate_goes_on_exactly():
     """Divided out of the rate that an optimizer holds in float32, the full rate would be another."""
 
@@ -134,7 +174,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(splits, tmp_path, monk
     assert (three, two) == (3, 2)
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     (cut.path / ".writing-left.keras").write_text("by a killed process")
-    with pytest.warns(UserWarning, match="last-0003.keras cannot be read, the one before"):
+    with pytest.warns(UserWarning, match="last-0003.keras cannot be read; using the one before"):
         assert run_experiment(e, cut, splits) == expected
     assert cut.read_history() == whole.read_history()
     assert not list(cut.path.glob(".writing-*"))

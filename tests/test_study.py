@@ -184,7 +184,8 @@ def test_the_control_has_as_many_gradients_as_m3s(tmp_path, steps):
     )
     meta, equal, single = (train_batches(e, splits["train"]) for e in (m3s, control, plain))
     assert len(equal) == len(meta) * (steps + 1) == len(single) * (steps + 1)
-    assert m3s.gradients == control.gradients == steps + 1 and plain.gradients == 1
+    assert m3s.gradients_per_batch == control.gradients_per_batch == steps + 1
+    assert plain.gradients_per_batch == 1
     assert m3s.epochs == control.epochs
     rows = [equal.rows(i) for i in range(len(equal))]
     assert np.bincount(np.concatenate(rows)).tolist() == [steps + 1] * 24
@@ -257,7 +258,7 @@ def test_estimates_follow_measured_runs(tmp_path):
     run = training.RunDirectory(tmp_path / e.replace(seed=7).key)
     run.start(e.replace(seed=7))
     run.write_json("timing.json", {"seconds": 80.0, "epochs": 20})
-    assert e.gradients == 2
+    assert e.gradients_per_batch == 2
     assert run_time.remaining_seconds([planned], tmp_path, 1) == pytest.approx(
         4.0 * e.epochs + run_time.STARTUP_SECONDS
     )

@@ -1,7 +1,9 @@
 """Runs end to end on generated data: files, methods, resuming, selection, what stops a run."""
 
 import csv
+import dataclasses
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -11,9 +13,10 @@ from keras_m3s import data
 from keras_m3s.data.callbacks import NotFiniteError, StopNotFinite
 from keras_m3s.experiments import checkpoints, evaluation
 from keras_m3s.experiments.build import fixed_batches, train_batches
+from keras_m3s.experiments.checkpoints import best_model
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.run import run_experiment
-from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.experiments.run_directory import ChangedExperimentError, RunDirectory
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.missing import MissingModality
 from keras_m3s.utils.backend import set_random_seed
@@ -55,6 +58,44 @@ def test_a_run_leaves_all_its_files(splits, tmp_path, monkeypatch):
     best = (run.path / "best.keras").stat().st_mtime_ns
     assert run_experiment(experiment(), run, splits) == metrics
     assert (run.path / "best.keras").stat().st_mtime_ns == best, "a finished run was run again"
+
+
+def changed(splits, name):
+    """The same data, but for one value in one split."""
+    features = {key: array.copy() for key, array in splits[name].features.items()}
+    features["audio"][0, 0, 0] += 1
+    return {**splits, name: dataclasses.replace(splits[name], features=features)}
+
+
+@pytest.mark.once
+def test_a_finished_run_is_not_used_for_other_data(splits, tmp_path):
+    run, e = RunDirectory(tmp_path / "run"), experiment("orig", epochs=1)
+    run_experiment(e, run, splits)
+    before = {path: path.read_bytes() for path in run.path.iterdir()}
+    for name in splits:
+        with pytest.raises(ChangedExperimentError, match=rf"run, whose data .* changed \({name}: "):
+            run_experiment(e, run, changed(splits, name))
+    other = changed(splits, "test")["test"]
+    for use in (
+        lambda: evaluation.retest(run, other),
+        lambda: evaluation.run_retests(run, other, [((0.2, 0.4), "span")]),
+        lambda: evaluation.evaluate(best_model(run), run, other),
+    ):
+        with pytest.raises(ChangedExperimentError, match=r"\(test: "):
+            use()
+    assert {path: path.read_bytes() for path in run.path.iterdir()} == before
+    assert evaluation.retest(run, changed(splits, "train")["test"])  # the test data is the same
+
+
+@pytest.mark.once
+def test_rates_that_agree_in_two_decimals_are_tested_each(splits, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run_experiment(experiment("orig", epochs=1), run, splits)
+    conditions = [((0.12, 0.12), "span"), ((0.125, 0.125), "span")]
+    evaluation.run_retests(run, splits["test"], conditions)
+    files = sorted(run.path.glob("retest-*"))
+    assert [file.name for file in files] == ["retest-0.12-0.12-span.json", "retest-0.125-0.125-span.json"]  # fmt: skip
+    assert [json.loads(file.read_text())["test_missing_rate"][0] for file in files] == [0.12, 0.125]
 
 
 @pytest.mark.once
@@ -107,6 +148,63 @@ def test_retest_at_another_rate(splits, tmp_path):
         evaluation.retest(empty, splits["test"])
 
 
+def relabelled(splits, make):
+    """The same segments with other labels: of each split `make(name, number of rows)`."""
+    return {
+        name: dataclasses.replace(split, labels=make(name, len(split)))
+        for name, split in splits.items()
+    }
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda name, n: (np.arange(n) % 3 - 1).astype("int32"), r"`train labels` must be classes 0, 1, 2 .* Received: -1, 0, 1. Number"),
+        (lambda name, n: (np.arange(n) % 3 - (name == "test")).astype("int32"), "`test labels` must be classes"),
+        (lambda name, n: np.zeros(n, "int32"), "must have two or more classes. Received: 0"),
+        (lambda name, n: np.where(np.arange(n) == 2, np.nan, 0.5).astype("float32"), r"must be finite. Received: nan in 1 rows of 'train': train\S+\$_\$2"),
+        (lambda name, n: np.zeros(n, "float32" if name == "test" else "int32"), "must be ints in all splits, .* 'test': 'float32'"),
+        (lambda name, n: np.array(["1.0"] * n), "must be ints in all splits"),
+    ],
+)  # fmt: skip
+def test_labels_that_cannot_be_trained_on(splits, tmp_path, make, message):
+    run = RunDirectory(tmp_path / "run")
+    with pytest.raises(ValueError, match=message):
+        run_experiment(experiment("orig"), run, relabelled(splits, make))
+    assert not (run.path / "environment.json").exists(), "before training"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("model", ["misa", "mmin"])
+def test_the_data_set_has_the_classes_not_the_training_data(splits, tmp_path, model):
+    """Of five classes training data has three; the last one is in the test data alone."""
+
+    def make(name, n):
+        return np.where(np.arange(n) == 5, 4 if name == "test" else 2, np.arange(n) % 2)
+
+    run = RunDirectory(tmp_path / "run")
+    e = small(model, "orig", epochs=1, first_stage_epochs=int(model == "mmin"))
+    with pytest.warns(UserWarning, match="1 of 9 rows of 'test' have classes that the training data lacks: 4"):  # fmt: skip
+        run_experiment(e, run, relabelled(splits, lambda *of: make(*of).astype("int32")))
+    with (run.path / "predictions.csv").open() as file:
+        assert [name for name in next(csv.reader(file)) if "logit" in name][-1] == "logit_4"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("dataset", ["mine", "ch_sims/my.pkl", "ch_sims"])
+def test_scores_of_a_narrow_scale(splits, tmp_path, dataset):
+    """A warning for own data; neither that nor other metrics for a file in a folder of that name."""
+    narrow = relabelled(splits, lambda name, n: np.linspace(-1, 1, n, dtype="float32"))
+    e = experiment("orig", epochs=1).replace(dataset=dataset)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        metrics = run_experiment(e, RunDirectory(tmp_path / "run"), narrow)
+    told = [str(w.message) for w in caught if "[-1, 1], as those of CH-SIMS" in str(w.message)]
+    assert ("acc7" in metrics) == (dataset != "ch_sims") == (len(told) == 1)
+    assert all("--dataset ch_sims --manual-dir FOLDER" in text for text in told)
+
+
 @pytest.mark.once
 def test_the_same_seed_gives_the_same_numbers():
     """On one machine and backend, to the last digit; another seed gives others."""
@@ -135,7 +233,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_its_rows(
 ):
     """In the second epoch a row turns bad: everything but its batch was still fine."""
     monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
-    splits, e = fitting(splits, model), small(model, method, first_stage_epochs=None)
+    splits, e = fitting(splits, model), small(model, method, first_stage_epochs=0)
     split, bad = splits["train"], 5
 
     class Spoil(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""`Experiment` -> its model, wrapped and compiled, and its batches."""
+"""The model of an `Experiment`, wrapped and compiled, and its batches."""
 
 from collections.abc import Mapping
 
@@ -16,15 +16,19 @@ from keras_m3s.models.base import BaseModel
 from keras_m3s.registry import methods, models
 
 
-def build(experiment: Experiment, train_split: SplitLike) -> WithMissing:
+def build(
+    experiment: Experiment, train_split: SplitLike, num_classes: int | None = None
+) -> WithMissing:
     """The experiment's model, wrapped and compiled, not trained.
 
     Args:
         experiment: What to build.
-        train_split: Training data, for what a model must know of it (number of rows, of classes).
+        train_split: Training data, for constructor arguments that follow from it.
+        num_classes: Number of classes of the data set; by default of the training data.
     """
     cls = registry.load(models.CARDS[experiment.model].model)
-    model = cls(**{**cls.data_arguments(train_split.labels), **experiment.model_arguments})
+    from_data = cls.data_arguments(train_split.labels, num_classes)
+    model = cls(**{**from_data, **experiment.model_arguments})
     missing = transform(
         experiment.missing_rate, experiment.site, experiment.seed, experiment.pattern
     )
@@ -55,13 +59,13 @@ def m3s(model: BaseModel, missing: MissingModality, experiment: Experiment) -> M
 def transform(
     missing_rate: tuple[float, float], site: str, seed: int | None, pattern: str
 ) -> MissingModality:
-    """T for a site: along time on raw sequences, along the features of encoded vectors."""
+    """The transform of a site: along time on raw sequences, else along features."""
     axis = "time" if site == "raw" else "feature"
     return MissingModality(missing_rate, axis=axis, seed=seed, pattern=pattern)
 
 
 def train_batches(experiment: Experiment, split: SplitLike) -> Batches:
-    """Shuffled training data of a method: with fixed draws or double batches where it has such."""
+    """Shuffled training batches, with fixed draws or double batches as the method needs."""
     draws = None
     method = methods.CARDS[experiment.method]
     if method.fixed_draws:
@@ -73,17 +77,24 @@ def train_batches(experiment: Experiment, split: SplitLike) -> Batches:
         seed=experiment.seed,
         double=method.double_batches,
         draws=draws,
-        passes=experiment.passes,
+        passes=experiment.passes_per_epoch,
     )
 
 
 def fixed_batches(experiment: Experiment, split: SplitLike, stream: int) -> Batches:
-    """Data in order, with the same holes for every method and seed; `stream` tells splits apart."""
+    """Batches in order, with the same missingness for every method and seed.
+
+    Args:
+        experiment: Gives `hole_seed` and `batch_size`.
+        split: The data.
+        stream: Number of the random stream; another one for each split.
+    """
     draws = fixed_draws(len(split), seed=_stream(experiment.hole_seed, stream))
     return Batches(split, experiment.batch_size, draws=draws)
 
 
 def validation_batches(experiment: Experiment, splits: Mapping[str, SplitLike]) -> Batches:
+    """Batches of the validation data; see `fixed_batches`."""
     return fixed_batches(experiment, splits["valid"], stream=1)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what writes them while training goes on, and what reads them back."""
+"""Checkpoints of a run: written during training, read to resume it or to test its model."""
 
 import pathlib
 import time
@@ -17,7 +17,7 @@ from keras_m3s.utils import termination
 from keras_m3s.utils.backend import tensorflow_unused
 
 SAVE_EVERY = 10.0
-"""Seconds of training that a kill may cost."""
+"""Seconds between checkpoints: what a killed process loses, beside the epoch it was in."""
 
 
 def best_model(run: RunDirectory, compile: bool = True) -> WithMissing:
@@ -25,7 +25,7 @@ def best_model(run: RunDirectory, compile: bool = True) -> WithMissing:
 
     Args:
         run: A run that has been trained.
-        compile: Whether with its optimizer, metrics and loss.
+        compile: Whether to load its optimizer, metrics and loss.
 
     Raises:
         FileNotFoundError: If the run has not been trained.
@@ -39,7 +39,7 @@ def best_model(run: RunDirectory, compile: bool = True) -> WithMissing:
     try:
         with tensorflow_unused():
             return keras.saving.load_model(run.best, compile=compile)
-    except Exception as error:  # damage shows in many ways: ZIP, HDF5, JSON, shapes
+    except Exception as error:  # of ZIP, HDF5, JSON or Keras, depending on the damage
         raise DamagedRunError(
             f"{run.best} must be as keras-m3s wrote it. Received: {error} Bring it back from a "
             "copy, or delete the directory and train the run again."
@@ -47,10 +47,10 @@ def best_model(run: RunDirectory, compile: bool = True) -> WithMissing:
 
 
 def newest_checkpoint(run: RunDirectory) -> tuple[int, WithMissing | None]:
-    """Epochs done and the model of the newest checkpoint that can be read; `(0, None)` without any.
+    """Number of epochs and model of the newest readable checkpoint; `(0, None)` without any.
 
     Raises:
-        DamagedRunError: If there are some and none can be read.
+        DamagedRunError: If there are checkpoints and none can be read.
     """
     first: Exception | None = None
     for done, path in run.checkpoints:
@@ -58,25 +58,23 @@ def newest_checkpoint(run: RunDirectory) -> tuple[int, WithMissing | None]:
             with tensorflow_unused():
                 return done, keras.saving.load_model(path)
         except Exception as error:  # as in `best_model`
-            warnings.warn(
-                f"{path} cannot be read, the one before it is used: {error}", stacklevel=2
-            )
+            warnings.warn(f"{path} cannot be read; using the one before it: {error}", stacklevel=2)
             first = first or error
     if first is None:
         return 0, None
     raise DamagedRunError(
         f"One of the checkpoints in {run.path} must be readable. Received: {first} Delete its "
-        "last-*.keras to begin the run anew."
+        "last-*.keras to train the run from the start."
     ) from first
 
 
 class RunCheckpoint(keras.callbacks.Callback):
-    """Writes history and checkpoints, and stops when patience runs out.
+    """Writes history and checkpoints, and stops training when patience runs out.
 
     Args:
         run: Where to write.
-        experiment: For its patience.
-        model: The base model, which says what validation value counts.
+        experiment: Gives `patience` and the rule for selecting an epoch.
+        model: The base model, which names the validation value to compare epochs by.
         history: Rows of the epochs already done.
 
     Attributes:
@@ -103,7 +101,7 @@ class RunCheckpoint(keras.callbacks.Callback):
 
     @property
     def selected_epoch(self) -> int:
-        """Index of the epoch that is to be tested, so far."""
+        """Index of the epoch selected for testing, so far."""
         model, select = self.experiment.model, self.experiment.select
         return selection.selected_epoch(self.history, self.monitor, self.mode, model, select)
 
@@ -142,14 +140,14 @@ class RunCheckpoint(keras.callbacks.Callback):
 
     @property
     def _saved(self) -> bool:
-        """Whether no epoch was done since the newest checkpoint."""
+        """Whether the newest checkpoint has all epochs done."""
         return not self.history or self._newest == self._checkpoint_path()
 
     def _checkpoint_path(self) -> pathlib.Path:
         return self.run.path / f"last-{len(self.history):04d}.keras"
 
     def _checkpoint(self) -> None:
-        # The rows first: those beyond the checkpoint are dropped when the run goes on from it.
+        # History first: rows beyond the checkpoint are dropped when the run is resumed from it.
         self.run.write_csv("history.csv", self.history)
         seconds = self._seconds + self.share * (time.monotonic() - self._began)
         self.run.write_json("timing.json", {"seconds": seconds, "epochs": len(self.history)})
@@ -162,23 +160,23 @@ class RunCheckpoint(keras.callbacks.Callback):
 
     def _stop(self) -> None:
         raise termination.Stopped(
-            f"Asked to stop; {len(self.history)} of {self.experiment.epochs} epochs of "
-            f"{self.run.path} are saved. The same command goes on from there."
+            f"Stopped on request: {len(self.history)} of {self.experiment.epochs} epochs of "
+            f"{self.run.path} are saved. The same command resumes from there."
         )
 
-    def _save(self, path: Any) -> None:
+    def _save(self, path: pathlib.Path) -> None:
         with self.run.writing(path.name) as temporary, tensorflow_unused():
             self.model.save(temporary, overwrite=True)
 
 
 class ReplayHistory(keras.callbacks.Callback):
-    """Shows the epochs already done to callbacks that count them (plateaus, schedules).
+    """Replays the epochs already done to callbacks that count them (plateaus, schedules).
 
-    Keras' callbacks forget when training begins; what they change in the optimizer was saved with
-    it, so that is put back as it was.
+    Keras' callbacks reset their state when training begins. What they changed in the optimizer was
+    saved with it, so its variables are restored after the replay.
 
     Args:
-        callbacks: Those of the model's training; a `ScheduleCallback` is told `rate`.
+        callbacks: Those of the model; a `ScheduleCallback` starts from `rate`.
         history: Rows of the epochs already done.
         rate: The learning rate before the first epoch.
     """

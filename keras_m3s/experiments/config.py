@@ -1,23 +1,26 @@
-"""`Experiment`: everything that decides a run's numbers, and the paper's rows of it.
+"""`Experiment`: everything that determines a run's numbers, with the paper's settings as defaults.
 
-Two runs of one `Experiment` on the same backend and machine give the same numbers; its `key` names
-the run directory.
+Two runs of one `Experiment` on the same data, backend and machine give the same numbers; its `key`
+names the run directory.
 """
 
 import dataclasses
 import hashlib
 import json
 import math
+import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_m3s import registry
-from keras_m3s.registry import methods, models, patterns
+from keras_m3s.registry import datasets, methods, models, patterns
 
 SITES: tuple[str, ...] = ("raw", "encoded")
+"""Where the missing-modality transform is applied, as in `keras_m3s.meta.with_missing`."""
 
 SELECTIONS: tuple[str, ...] = ("validation", "paper")
-"""What chooses the epoch that is tested, see `keras_m3s.experiments.selection`."""
+"""Rules for selecting the epoch that is tested, see `keras_m3s.experiments.selection`."""
 
 MISSING_LEVELS: dict[str, tuple[float, float]] = {
     "low": (0.2, 0.4),
@@ -25,6 +28,40 @@ MISSING_LEVELS: dict[str, tuple[float, float]] = {
     "high": (0.6, 0.8),
 }
 """Section 5.2."""
+
+REQUIRED = ("dataset", "model", "method", "missing_rate")
+"""Fields without a default."""
+
+DEFAULTS: dict[str, Any] = {
+    "pattern": patterns.PAPER,
+    "site": "raw",
+    "seed": 0,
+    "hole_seed": 0,
+    "patience": None,
+    "inner_steps": 1,
+    "first_order": True,
+    "first_stage_epochs": 0,
+    "select": "validation",
+    "model_arguments": {},
+}
+"""Defaults that are not specific to a model; the settings of the model's card take precedence."""
+
+FIELDS_OF_0_1_0 = frozenset(
+    {
+        *REQUIRED,
+        *("test_missing_rate", "pattern", "site", "seed", "hole_seed", "batch_size", "epochs"),
+        *("patience", "learning_rate", "inner_learning_rate", "inner_steps", "first_order"),
+        *("first_stage_epochs", "select", "model_arguments"),
+    }
+)
+"""Fields of version 0.1.0, which are always part of `Experiment.key`.
+
+A field added later is part of it only where it differs from its default, so that finished runs keep
+the names of their directories. Once released, such a default must not change.
+"""
+
+NAME_BYTES = 60
+"""Longest part of a key that comes from a file's name: names may have 255 bytes."""
 
 
 def _is_rate(value: Any) -> bool:
@@ -41,40 +78,49 @@ def _is_rates(value: Any) -> bool:
     return isinstance(value, Mapping) and all(map(_is_rate, value.values()))
 
 
-Kind = tuple[str, Callable[[Any], bool]]
+Validator = tuple[str, Callable[[Any], bool]]
+"""What a value must be, in words, and whether one is."""
 
 
-def _whole(least: int) -> Kind:
+def _integer(least: int) -> Validator:
     return f"a whole number >= {least}", lambda v: type(v) is int and v >= least
 
 
-def _or_none(kind: Kind) -> Kind:
-    return f"{kind[0]}, or None", lambda v: v is None or kind[1](v)
+def _optional(validator: Validator) -> Validator:
+    return f"{validator[0]}, or None", lambda v: v is None or validator[1](v)
 
 
-RANGE: Kind = ("a range (low, high) with 0 <= low <= high <= 1", _is_range)
-RATE: Kind = ("a finite number >= 0", _is_rate)
+NAME: Validator = ("a name", lambda v: isinstance(v, str))
+RANGE: Validator = ("a range (low, high) with 0 <= low <= high <= 1", _is_range)
+RATE: Validator = ("a finite number >= 0", _is_rate)
+MAPPING: Validator = ("a mapping", lambda v: isinstance(v, Mapping))
 
-KINDS: dict[str, Kind] = {
-    "dataset": ("a name", lambda v: isinstance(v, str)),
+VALIDATORS: dict[str, Validator] = {
+    "dataset": NAME,
     "missing_rate": RANGE,
     "test_missing_rate": RANGE,
-    "seed": _whole(0),
-    "hole_seed": _whole(0),
-    "batch_size": _whole(1),
-    "epochs": _whole(1),
-    "patience": _or_none(_whole(1)),
-    "learning_rate": _or_none(RATE),
+    "seed": _integer(0),
+    "hole_seed": _integer(0),
+    "batch_size": _integer(1),
+    "epochs": _integer(1),
+    "patience": _optional(_integer(1)),
+    "learning_rate": _optional(RATE),
     "inner_learning_rate": (
         f"{RATE[0]}, or a mapping of path patterns to such",
         lambda v: _is_rate(v) or _is_rates(v),
     ),
-    "inner_steps": _whole(0),
+    "inner_steps": _integer(0),
     "first_order": ("True or False", lambda v: isinstance(v, bool)),
-    "first_stage_epochs": _whole(0),
-    "model_arguments": ("a mapping", lambda v: isinstance(v, Mapping)),
+    "first_stage_epochs": _integer(0),
+    "model_arguments": MAPPING,
 }
-"""What the fields of an experiment must be, beside those that are one of a list."""
+"""Of the fields that are not one of a list of names."""
+
+
+def _validate(name: str, value: Any, validator: Validator) -> None:
+    expected, is_valid = validator
+    if not is_valid(value):
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,28 +128,30 @@ class Experiment:
     """One training run; make it with `Experiment.of`, which fills in the paper's numbers.
 
     Attributes:
-        dataset: Name of a data set, see `keras_m3s.data`.
+        dataset: Name of a data set, `name/config`, or the path of a feature file; see
+            `keras_m3s.data`.
         model: Name of a card in `keras_m3s.registry.models`.
         method: Name of a card in `keras_m3s.registry.methods`.
         missing_rate: `(low, high)` within [0, 1], for training and validation.
         test_missing_rate: The same for testing.
         pattern: Name of a card in `keras_m3s.registry.patterns`.
-        site: Where T works, `"raw"` or `"encoded"`.
-        seed: Initial weights, dropout, data order, and holes in training.
-        hole_seed: Holes of validation and test data, the same for all methods and seeds.
+        site: Where the missing-modality transform is applied, one of `SITES`.
+        seed: Of initial weights, dropout, data order, and the missingness in training.
+        hole_seed: Of the missingness in validation and test data, shared by methods and seeds.
         batch_size: Rows of a support and of a query batch, so M3S takes twice as many a step.
-        epochs: At most.
-        patience: Stop after this many epochs without a better validation value; `None`: never.
+        epochs: Maximum number of epochs.
+        patience: Epochs without a better validation value before training stops; `None` disables
+            early stopping.
         learning_rate: The optimizer's, beta; `None` for the model's published one.
         inner_learning_rate: alpha, or a mapping of path patterns to alphas.
         inner_steps: K.
         first_order: False for the exact, second order gradient.
-        first_stage_epochs: Of a model that another one teaches (MMIN), the teacher's; 0 for none.
-        select: What chooses the epoch that is tested, one of `SELECTIONS`.
+        first_stage_epochs: Pretraining epochs of a model with a teacher (MMIN); 0 for none.
+        select: Rule for selecting the epoch that is tested, one of `SELECTIONS`.
         model_arguments: Arguments of the model's constructor.
 
     Raises:
-        ValueError: If a value is not of its kind.
+        ValueError: If a value is invalid.
     """
 
     dataset: str
@@ -129,62 +177,55 @@ class Experiment:
     @classmethod
     def of(
         cls,
-        dataset: str,
+        dataset: str | os.PathLike[str],
         model: str,
         method: str,
         missing_rate: tuple[float, float] = MISSING_LEVELS["medium"],
-        **overrides: Any,
+        **settings: Any,
     ) -> "Experiment":
-        """An experiment with the paper's settings, but for what is given; `None` means the same."""
-        registry.require("model", model, models.CARDS)
-        card = models.CARDS[model]
-        values: dict[str, Any] = {
-            "test_missing_rate": missing_rate,
-            "pattern": patterns.PAPER,
-            "site": "raw",
-            "seed": 0,
-            "hole_seed": 0,
-            "patience": None,
-            "inner_steps": 1,
-            "first_order": True,
-            "first_stage_epochs": 0,
-            "select": "validation",
-            "model_arguments": {},
-            **card.settings,
-        }
-        given = {name: value for name, value in overrides.items() if value is not None}
-        arguments = given.get("model_arguments")
-        has_bert = isinstance(arguments, Mapping) and arguments.get("bert") is not None
-        if has_bert and card.bert_inner_learning_rate is not None:
-            # With Keras, for which `keras-m3s --help` need not wait.
-            from keras_m3s.layers.text_states import BERT_PATHS
+        """An experiment with the paper's settings wherever none is passed.
 
-            rates = {BERT_PATHS: card.bert_inner_learning_rate, **values["inner_learning_rate"]}
-            values["inner_learning_rate"] = rates
-        values |= given
-        return cls(dataset=dataset, model=model, method=method, missing_rate=missing_rate, **values)
+        Args:
+            dataset: As the attribute. A file's path is made absolute, so that its run is found from
+                any folder.
+            model: As the attribute.
+            method: As the attribute.
+            missing_rate: As the attribute.
+            **settings: Other attributes. `None` is a value like any other: `patience=None` disables
+                early stopping.
+        """
+        required = {
+            "dataset": _absolute(dataset),
+            "model": model,
+            "method": method,
+            "missing_rate": missing_rate,
+        }
+        return cls(**_with_defaults(required | settings))
 
     def __post_init__(self) -> None:
-        registry.require("model", self.model, models.CARDS)
-        registry.require("method", self.method, methods.CARDS)
-        registry.require("site", self.site, SITES)
-        registry.require("pattern", self.pattern, patterns.CARDS)
-        registry.require("select", self.select, SELECTIONS)
-        for name, (kind, fits) in KINDS.items():
-            value = getattr(self, name)
-            if not fits(value):
-                raise ValueError(f"`{name}` must be {kind}. Received: {name}={value!r}.")
+        choices = {
+            "model": models.CARDS,
+            "method": methods.CARDS,
+            "site": SITES,
+            "pattern": patterns.CARDS,
+            "select": SELECTIONS,
+        }
+        for name, known in choices.items():
+            _validate(name, getattr(self, name), NAME)
+            registry.require(name, getattr(self, name), known)
+        for name, validator in VALIDATORS.items():
+            _validate(name, getattr(self, name), validator)
         for name in ("missing_rate", "test_missing_rate"):
             low, high = getattr(self, name)
             object.__setattr__(self, name, (float(low), float(high)))
 
     @property
-    def passes(self) -> int:
-        """Passes over the training data in an epoch; those of M3S are one, of double batches."""
+    def passes_per_epoch(self) -> int:
+        """Passes over the training data; an epoch of M3S is one pass, in double batches."""
         return methods.CARDS[self.method].passes(self.inner_steps)
 
     @property
-    def gradients(self) -> int:
+    def gradients_per_batch(self) -> int:
         """Gradients of `batch_size` rows for each `batch_size` rows of training data an epoch."""
         return methods.CARDS[self.method].gradients(self.inner_steps)
 
@@ -194,24 +235,95 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, ready for JSON."""
-        return dict(json.loads(json.dumps(dataclasses.asdict(self))))
+        return dict(_as_json(dataclasses.asdict(self)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Experiment":
-        """The inverse of `to_dict`."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != known:
+        """The inverse of `to_dict`; fields that an older version did not have take their defaults.
+
+        Args:
+            values: The fields, at least those of `REQUIRED`.
+
+        Raises:
+            ValueError: If a required field is absent, a field is unknown, or a value is invalid.
+        """
+        if absent := [name for name in REQUIRED if name not in values]:
             raise ValueError(
-                "An experiment must have exactly the fields of this version of keras-m3s. "
-                f"Received: without {sorted(known - set(values))}, and with unknown "
-                f"{sorted(set(values) - known)}. Take the version that the run was made with."
+                f"An experiment must have the fields {REQUIRED}. Received: none of {absent}."
             )
-        return cls(**values)
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(
+                "An experiment must have fields that this version of keras-m3s knows. Received: "
+                f"{unknown}. It was made by a newer version, or by hand: upgrade keras-m3s, or "
+                "remove these fields."
+            )
+        return cls(**_with_defaults(values))
 
     @property
     def key(self) -> str:
         """Name of the run: readable, and unique to the values."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        values, defaults = self.to_dict(), _as_json(_defaults(dataclasses.asdict(self)))
+        counted = {
+            name: value
+            for name, value in values.items()
+            if name in FIELDS_OF_0_1_0 or value != defaults[name]
+        }
+        text = json.dumps(counted, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        name = self.dataset.replace("/", "-")
-        return f"{name}-{self.model}-{self.method}-seed{self.seed}-{digest}"
+        return f"{_key_name(self.dataset)}-{self.model}-{self.method}-seed{self.seed}-{digest}"
+
+
+def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_defaults(values), **values}
+
+
+def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of all fields but those of `REQUIRED`, given the values of some fields."""
+    model, arguments = values["model"], values.get("model_arguments", {})
+    _validate("model", model, NAME)
+    _validate("model_arguments", arguments, MAPPING)
+    registry.require("model", model, models.CARDS)
+    card = models.CARDS[model]
+    defaults = {"test_missing_rate": values["missing_rate"], **DEFAULTS, **card.settings}
+    if arguments.get("bert") is not None and card.bert_inner_learning_rate is not None:
+        # Imports Keras, which `keras-m3s --help` does without.
+        from keras_m3s.layers.text_states import BERT_PATHS
+
+        rates = {BERT_PATHS: card.bert_inner_learning_rate, **defaults["inner_learning_rate"]}
+        defaults["inner_learning_rate"] = rates
+    return defaults
+
+
+def _absolute(dataset: str | os.PathLike[str]) -> str:
+    """A data set as given, if it is a file by its absolute path.
+
+    Links to folders are resolved, so that a file has one path. A link to the file itself is not:
+    stores of large files keep them under names without an ending.
+    """
+    name = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
+    if not isinstance(name, str) or not datasets.is_file(name):
+        return name
+    path = pathlib.Path(name).expanduser()
+    return str(path.parent.resolve() / path.name)
+
+
+def _key_name(dataset: str) -> str:
+    """What a key calls a data set: its name and config, or its file's name without the ending."""
+    if not datasets.is_file(dataset):
+        return dataset.replace("/", "-")
+    stem = pathlib.PurePath(dataset).stem
+    safe = "".join(c if _is_safe(c) else "_" for c in stem).lstrip("-.")
+    return safe.encode()[:NAME_BYTES].decode(errors="ignore") or "file"
+
+
+def _is_safe(character: str) -> bool:
+    """Whether a character needs no quoting in file names and shells; letters of any script do."""
+    if character.isascii():
+        return character.isalnum() or character in "._-"
+    return character.isprintable()
+
+
+def _as_json(values: Any) -> Any:
+    """Values as they come back from a JSON file: tuples are lists."""
+    return json.loads(json.dumps(values))

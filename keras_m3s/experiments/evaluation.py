@@ -1,4 +1,4 @@
-"""Trained run -> predictions and metrics on holes that every method is scored on."""
+"""Tests of a trained run: predictions and metrics, on missingness that all methods share."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,13 +10,14 @@ from keras_m3s.data.split import SplitLike
 from keras_m3s.experiments.build import fixed_batches, transform
 from keras_m3s.experiments.checkpoints import best_model
 from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.environment import add_data, check_data
 from keras_m3s.experiments.replicas import share_predict
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics
 
 TEST_STREAM = 0
-"""The test data's own stream of holes, apart from training's and validation's."""
+"""Random stream of the missingness in test data, other than those of training and validation."""
 
 
 def predict(model: WithMissing, experiment: Experiment, split: SplitLike) -> np.ndarray:
@@ -31,11 +32,11 @@ def predict(model: WithMissing, experiment: Experiment, split: SplitLike) -> np.
         Float array `(examples, outputs)`: scores, or logits of classes.
     """
     batches = fixed_batches(experiment, split, TEST_STREAM)
-    return np.asarray(tester(model, experiment).predict(batches, verbose=0), "float64")
+    return np.asarray(at_test_rate(model, experiment).predict(batches, verbose=0), "float64")
 
 
-def tester(model: WithMissing, experiment: Experiment) -> WithMissing:
-    """The base model behind holes at the experiment's test missing rate."""
+def at_test_rate(model: WithMissing, experiment: Experiment) -> WithMissing:
+    """The same base model behind a transform with the experiment's test missing rate."""
     missing = transform(
         experiment.test_missing_rate, experiment.site, pattern=experiment.pattern, seed=None
     )
@@ -43,20 +44,30 @@ def tester(model: WithMissing, experiment: Experiment) -> WithMissing:
 
 
 def score(dataset: str, split: SplitLike, predictions: np.ndarray) -> dict[str, float]:
-    """The metrics of section 4.3 that fit the split's labels, as the data set defines them."""
+    """The metrics of section 4.3 that fit the split's labels, as the data set defines them.
+
+    Args:
+        dataset: As `Experiment.dataset`; a file is scored as own data, whatever its folder's name.
+        split: Gives the labels.
+        predictions: As `predict` returns them.
+    """
     if np.issubdtype(split.labels.dtype, np.integer):
         return classification_metrics(split.labels, predictions.argmax(-1))
     return regression_metrics(split.labels, predictions[:, 0], dataset=dataset)
 
 
 def evaluate(model: WithMissing, run: RunDirectory, split: SplitLike) -> dict[str, float]:
-    """Tests a trained run's model, and completes the run directory with what came out.
+    """Tests a trained run's model, and writes `predictions.csv` and `metrics.json`.
 
     Args:
         model: As `keras_m3s.experiments.training.train` returns it.
-        run: Where `predictions.csv` and `metrics.json` go.
+        run: The run's directory.
         split: Test data.
+
+    Raises:
+        ChangedExperimentError: The run was made with other test data.
     """
+    add_data(run, {split.name: split})
     experiment = run.experiment()
     predictions = predict(model, experiment, split)
     metrics = score(experiment.dataset, split, predictions)
@@ -78,16 +89,16 @@ def _rows(split: SplitLike, predictions: np.ndarray) -> list[Mapping[str, Any]]:
 
 
 class TestMetrics(keras.callbacks.Callback):
-    """Adds to each epoch's log the loss and the metrics of a split on its fixed holes.
+    """Adds to each epoch's log the loss and the metrics of a split, on its fixed missingness.
 
-    They are for curves. Nothing of the training reads them, unless the experiment's `select` asks
-    for what the published scripts did.
+    They are for curves. Training does not read them, unless the experiment selects its epoch as the
+    published scripts do.
 
     Args:
         experiment: What is trained.
-        split: Data to follow; its name comes before each value's.
-        like: One for another seed of the same experiment in this process, whose compiled program
-            this one takes too.
+        split: Data to test on; its name is the prefix of the values' names.
+        like: The callback of another seed of the same experiment in this process, to share its
+            compiled program.
     """
 
     def __init__(
@@ -98,20 +109,20 @@ class TestMetrics(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.experiment, self.split, self.like = experiment, split, like
-        self._tester: WithMissing | None = None
+        self._test_model: WithMissing | None = None
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        self._tester = None
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._test_model = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is None:
             return
-        if self._tester is None:
-            self._tester = tester(self.model, self.experiment)
+        if self._test_model is None:
+            self._test_model = at_test_rate(self.model, self.experiment)
             if self.like is not None and self.like._tester is not None:
-                share_predict(self.like._tester, self._tester)
+                share_predict(self.like._tester, self._test_model)
         batches = fixed_batches(self.experiment, self.split, TEST_STREAM)
-        predictions = np.asarray(self._tester.predict(batches, verbose=0))
+        predictions = np.asarray(self._test_model.predict(batches, verbose=0))
         values = score(self.experiment.dataset, self.split, predictions.astype("float64"))
         truth = self.split.labels
         truth = truth[:, None] if truth.dtype.kind == "f" else truth
@@ -125,42 +136,57 @@ def retest(
     split: SplitLike,
     missing_rate: tuple[float, float] | None = None,
     pattern: str | None = None,
-    model: WithMissing | None = None,
 ) -> dict[str, float]:
-    """Tests a trained run's best model again, leaving its directory as it is.
+    """Tests a trained run's best model once more, without writing to its directory.
 
     Args:
         run: A run that has been trained.
         split: Test data.
         missing_rate: `(low, high)`; `None` for the run's own test rate.
-        pattern: Shape of the holes; `None` for the run's own.
-        model: The best model, where it has been loaded already.
+        pattern: Pattern of missingness; `None` for the run's own.
+
+    Raises:
+        ChangedExperimentError: The run was made with other test data.
+        DamagedRunError: Its files cannot be read.
+        FileNotFoundError: It has not been trained.
     """
-    experiment = run.experiment()
-    if missing_rate:
-        experiment = experiment.replace(test_missing_rate=tuple(missing_rate))
-    if pattern:
-        experiment = experiment.replace(pattern=pattern)
-    predictions = predict(model or best_model(run), experiment, split)
-    return score(experiment.dataset, split, predictions)
+    model = best_model(run)
+    check_data(run, {split.name: split})
+    return _test(model, run.experiment(), split, missing_rate, pattern)
 
 
 def run_retests(
     run: RunDirectory, split: SplitLike, conditions: Iterable[tuple[tuple[float, float], str]]
 ) -> None:
-    """Tests a trained run under other holes, unless that has been done, and keeps the outcome.
+    """Tests a trained run under other missingness and writes the results, unless they are there.
 
     Args:
         run: A run that has been trained.
         split: Test data.
         conditions: Pairs of missing rate `(low, high)` and pattern.
+
+    Raises: as `retest`.
     """
-    model = None
+    check_data(run, {split.name: split})
+    model: WithMissing | None = None
     for missing_rate, pattern in conditions:
-        file = run.retest_file(missing_rate, pattern)
-        if not file.is_file():
-            model = model or best_model(run)
-            metrics = retest(run, split, missing_rate, pattern, model)
-            rate = list(missing_rate)
-            values = {"test_missing_rate": rate, "pattern": pattern, "metrics": metrics}
-            run.write_json(file.name, values)
+        if run.retested(missing_rate, pattern):
+            continue
+        model = model or best_model(run)
+        metrics = _test(model, run.experiment(), split, missing_rate, pattern)
+        values = {"test_missing_rate": list(missing_rate), "pattern": pattern, "metrics": metrics}
+        run.write_json(run.retest_file(missing_rate, pattern).name, values)
+
+
+def _test(
+    model: WithMissing,
+    experiment: Experiment,
+    split: SplitLike,
+    missing_rate: tuple[float, float] | None,
+    pattern: str | None,
+) -> dict[str, float]:
+    experiment = experiment.replace(
+        test_missing_rate=missing_rate or experiment.test_missing_rate,
+        pattern=pattern or experiment.pattern,
+    )
+    return score(experiment.dataset, split, predict(model, experiment, split))

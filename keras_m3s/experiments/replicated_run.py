@@ -76,7 +76,7 @@ def run_replicas(
 
 def _train(runs: Mapping[int, ExperimentRun], splits: Splits, follow: bool, errors: Errors) -> None:
     """Trains runs to their end; those with the same number of epochs done are trained together."""
-    ready: dict[int, training.Ready] = {}
+    ready: dict[int, training.TrainingSetup] = {}
     first: TestMetrics | None = None
     for seed, (experiment, run) in runs.items():
         observers = []
@@ -84,20 +84,20 @@ def _train(runs: Mapping[int, ExperimentRun], splits: Splits, follow: bool, erro
             observers = [TestMetrics(experiment, splits["test"], like=first)]
             first = first or observers[0]
         with _record_error(errors, seed):
-            one = training.prepare(experiment, run, splits, observers=observers)
+            one = training.set_up(experiment, run, splits, observers=observers)
             # Before the next run sets its seed: initial weights use the global random state.
             build_variables(one.model, one.batches[0])
-            one.batches.epoch = one.done
-            if not one.over:
+            one.batches.epoch = one.epochs_done
+            if not one.finished:
                 ready[seed] = one
-    for done in sorted({one.done for one in ready.values()}):
-        group = {seed: one for seed, one in ready.items() if one.done == done}
+    for done in sorted({one.epochs_done for one in ready.values()}):
+        group = {seed: one for seed, one in ready.items() if one.epochs_done == done}
         _fit({seed: runs[seed] for seed in group}, group, splits, errors)
 
 
 def _fit(
     runs: Mapping[int, ExperimentRun],
-    ready: Mapping[int, training.Ready],
+    ready: Mapping[int, training.TrainingSetup],
     splits: Splits,
     errors: Errors,
 ) -> None:
@@ -116,7 +116,7 @@ def _fit(
                 lambda seed: ready[seed].model,
                 list(ready),
                 lambda seed: ready[seed].batches,
-                initial_epoch=next(one.done for one in ready.values()),
+                initial_epoch=next(one.epochs_done for one in ready.values()),
                 epochs=experiment.epochs,
                 validation_data=validation_batches(experiment, splits),
                 callbacks=lambda seed: [isolated[seed]],

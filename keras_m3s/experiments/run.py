@@ -1,4 +1,4 @@
-"""An experiment from its data to its test metrics."""
+"""Training and testing of an experiment in one call."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,6 +6,7 @@ import keras
 
 from keras_m3s.data.split import SplitLike
 from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.environment import check_data
 from keras_m3s.experiments.evaluation import TestMetrics, evaluate
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.experiments.selection import looks_at_test
@@ -20,21 +21,24 @@ def run_experiment(
     follow: bool = False,
     wait: bool = False,
 ) -> dict[str, float]:
-    """Trains and tests an experiment, unless that has been done already.
+    """Trains and tests an experiment, or returns the metrics of its finished run.
 
     Args:
         experiment: What to run.
         run: Its directory.
         splits: `train`, `valid` and `test`.
         callbacks: As for `keras_m3s.experiments.training.train`.
-        follow: Whether each epoch's row of the history gets test values too, for curves.
-        wait: Whether to wait for another process that is at this run.
+        follow: Whether to test after each epoch too, for curves: the history gets test values.
+        wait: Whether to wait while another process holds the run.
 
     Returns:
         The test metrics.
 
     Raises:
-        RunBusyError: If another process is at it, without `wait`.
+        RunBusyError: If another process holds the run, without `wait`.
+        ChangedExperimentError: If the directory holds a run of another experiment or of other data.
+
+    Raises also what `train` does.
     """
     if not run.complete:
         with run.locked(wait):
@@ -43,6 +47,7 @@ def run_experiment(
                 follow = follow or looks_at_test(experiment.model, experiment.select)
                 observers = [TestMetrics(experiment, splits["test"])] if follow else []
                 trained = train(experiment, run, splits, callbacks, observers)
-                evaluate(trained, run, splits["test"])
+                return evaluate(trained, run, splits["test"])
     run.start(experiment)
+    check_data(run, splits)
     return run.read_json("metrics.json")

@@ -1,48 +1,36 @@
-"""A run directory: what is in it, and writing to it so that nothing is ever half there.
+"""The directory of a run: its files, and atomic reads and writes of them.
 
 experiment.json    the `Experiment`
-environment.json   versions, backend, fingerprints of the data
+environment.json   versions, backend, fingerprints of the data; `resumed`: versions that had changed
+                   when the run was resumed
 history.csv        a row per epoch
 best.keras         the model of the epoch selected so far
-last-0012.keras    the model, optimizer, seeds and memories after an epoch, to go on from; there are
-                   the newest and the one before it
-timing.json        seconds of training, and epochs, up to the newest of them; of runs that were
-                   trained together each has its share of the time
+last-0012.keras    checkpoint after an epoch: model, optimizer, random seeds and other state; the
+                   newest and the one before it
+timing.json        seconds of training, and epochs, up to the newest checkpoint; runs that were
+                   trained together share the time
 predictions.csv    id, truth, prediction on the test data
-metrics.json       test metrics; there once the run is complete
-retest-*.json      the same model under other holes: `test_missing_rate`, `pattern`, `metrics`
+metrics.json       test metrics; written when the run is complete
+retest-*.json      the same model under other missingness: `test_missing_rate`, `pattern`, `metrics`
 tensorboard/       each epoch's values for TensorBoard, with `keras-m3s train --tensorboard`
-error.json         why a run of a study failed; gone when it succeeds
-run.lock           held by the process that is at it
+error.json         why a run of a study failed; removed when it succeeds
+run.lock           locked by the process that trains or tests the run
 """
 
 import contextlib
 import csv
 import dataclasses
-import importlib.metadata
 import json
 import pathlib
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.utils import atomic_files
 
-PACKAGES = (
-    "keras-m3s",
-    "keras",
-    "tensorflow",
-    "jax",
-    "torch",
-    "tensorflow-datasets",
-    "numpy",
-    "scikit-learn",
-)
-
 
 class ChangedExperimentError(ValueError):
-    """The directory holds a run of another experiment."""
+    """The directory holds a run of another experiment, of other data or of another backend."""
 
 
 class DamagedRunError(ValueError):
@@ -50,12 +38,12 @@ class DamagedRunError(ValueError):
 
 
 class RunBusyError(OSError):
-    """Another process is doing this run."""
+    """Another process is training or testing this run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """Paths of a run's files, and how they are read and written.
+    """Paths of a run's files, with methods to read and write them.
 
     Attributes:
         path: The directory; made when the first file is written.
@@ -74,9 +62,22 @@ class RunDirectory:
         return [(int(path.stem.removeprefix("last-")), path) for path in found]
 
     def retest_file(self, missing_rate: tuple[float, float], pattern: str) -> pathlib.Path:
-        """Where the test metrics of other holes are kept."""
-        low, high = missing_rate
-        return self.path / f"retest-{low:.2f}-{high:.2f}-{pattern}.json"
+        """File of the test metrics under other missingness."""
+        low, high = map(_decimal, missing_rate)
+        return self.path / f"retest-{low}-{high}-{pattern}.json"
+
+    def retested(self, missing_rate: tuple[float, float], pattern: str) -> bool:
+        """Whether the test metrics under other missingness are there.
+
+        Version 0.1.0 wrote rates with two decimals into the file's name: what is in it decides.
+        """
+        file = self.retest_file(missing_rate, pattern)
+        if not file.is_file():
+            return False
+        tested = self.read_json(file.name).get("test_missing_rate")
+        if not isinstance(tested, list) or not all(isinstance(r, (int, float)) for r in tested):
+            return False
+        return [*map(_decimal, tested)] == [*map(_decimal, missing_rate)]
 
     @property
     def seconds(self) -> float:
@@ -94,7 +95,7 @@ class RunDirectory:
 
         Raises:
             FileNotFoundError: If this is no run directory.
-            DamagedRunError: If the file is not whole.
+            DamagedRunError: If the file is damaged, or of a newer version.
         """
         file = self.path / "experiment.json"
         if not file.is_file():
@@ -102,13 +103,17 @@ class RunDirectory:
                 f"A run directory must hold experiment.json. Received: {self.path}, which does "
                 "not. Pass a directory that `keras-m3s train` made."
             )
-        return Experiment.from_dict(self.read_json("experiment.json"))
+        values = self.read_json("experiment.json")
+        try:
+            return Experiment.from_dict(values)
+        except ValueError as error:
+            raise DamagedRunError(f"{file}: {error}") from error
 
     def start(self, experiment: Experiment) -> None:
-        """Makes the directory, or finds the same experiment's in it.
+        """Writes the experiment, or checks that the directory holds a run of the same one.
 
         Raises:
-            ChangedExperimentError: If it holds another one's.
+            ChangedExperimentError: If it holds a run of another experiment.
         """
         if (self.path / "experiment.json").is_file():
             old, new = self.experiment().to_dict(), experiment.to_dict()
@@ -124,13 +129,13 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
-        """Holds the run for this process; the system lets go of it when the process dies.
+        """Exclusive lock on the run, released by the OS when the process exits.
 
         Args:
             wait: Whether to wait while another process holds it.
 
         Raises:
-            RunBusyError: If another holds it, without `wait`.
+            RunBusyError: If another process holds it, without `wait`.
         """
         import filelock
 
@@ -145,9 +150,8 @@ class RunDirectory:
                 "ended, or choose another directory."
             ) from None
         try:
-            for left in self.path.glob(
-                f"{atomic_files.TEMPORARY}*"
-            ):  # by a process that was killed
+            # Temporary files of a process that was killed.
+            for left in self.path.glob(f"{atomic_files.TEMPORARY}*"):
                 left.unlink(missing_ok=True)
             yield
         finally:
@@ -158,14 +162,14 @@ class RunDirectory:
             temporary.write_text(json.dumps(values, indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """The object in a file.
+        """The JSON object in a file.
 
         Raises:
-            DamagedRunError: If there is none in it.
+            DamagedRunError: If the file holds no JSON object.
         """
         try:
             values = json.loads((self.path / name).read_text())
-        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, nested without end
+        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, nested too deeply
             raise self._damaged(name, error) from error
         if not isinstance(values, dict):
             raise self._damaged(name, type(values).__name__)
@@ -188,7 +192,7 @@ class RunDirectory:
         """Rows of history.csv so far, `epoch` counted from 1.
 
         Raises:
-            DamagedRunError: If it is no table of numbers, or a row is not there.
+            DamagedRunError: If it is no table of numbers, or lacks a row.
         """
         file = self.path / "history.csv"
         if not file.is_file():
@@ -204,25 +208,11 @@ class RunDirectory:
         return rows
 
     def writing(self, name: str) -> contextlib.AbstractContextManager[pathlib.Path]:
-        """A temporary path that becomes `name` if all goes well, and is gone if not."""
+        """A temporary path that is renamed to `name` on success and removed on failure."""
         return atomic_files.whole(self.path / name)
 
 
-def environment(backend: str, data: Mapping[str, str]) -> dict[str, Any]:
-    """Versions of what the numbers depend on.
-
-    Args:
-        backend: Name of the Keras backend.
-        data: Fingerprint of each split.
-    """
-    versions = {}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return {
-        "backend": backend,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": versions,
-        "data": dict(data),
-    }
+def _decimal(rate: float) -> str:
+    """A rate with the decimals that it needs, at least the two that version 0.1.0 wrote."""
+    whole, decimals = f"{rate:.9f}".split(".")
+    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"

@@ -1,7 +1,7 @@
-"""Which epoch of a run is tested: that of the best validation value, or what the scripts chose.
+"""Selection of the epoch that is tested.
 
-`"validation"` is the rule here, for all models: nothing is chosen on test data. `"paper"` follows
-the published training scripts, so that their numbers can be set beside like numbers:
+`"validation"`, the default, takes the best validation value for all models: nothing is selected on
+test data. `"paper"` follows the published training scripts, for numbers that compare with theirs:
 
     MISA, Self-MM    the best validation loss, which is the same
     MMIM             whenever the validation loss improves, and the best test MAE yet comes with it
@@ -20,22 +20,22 @@ Row = Mapping[str, float]
 
 
 def looks_at_test(model: str, select: str) -> bool:
-    """Whether choosing an epoch takes the test values of each epoch."""
+    """Whether selecting an epoch needs the test values of each epoch."""
     return select == "paper" and models.CARDS[model].selects_on != "validation"
 
 
 def best_epoch(history: Sequence[Row], monitor: str, mode: str) -> int:
-    """Index of the row with the best value of `monitor`, the first of equals."""
+    """Index of the row with the best value of `monitor`, the first of several."""
     sign = 1 if mode == "min" else -1
     return min(range(len(history)), key=lambda i: (sign * history[i][monitor], i))
 
 
 def selected_epoch(history: Sequence[Row], monitor: str, mode: str, model: str, select: str) -> int:
-    """Index of the row whose model is tested.
+    """Index of the epoch that is tested.
 
     Args:
         history: A row per epoch, at least one; with test values where `looks_at_test`.
-        monitor: The model's validation value.
+        monitor: Name of the model's validation value.
         mode: `"min"` or `"max"`.
         model: Name of the model.
         select: One of `keras_m3s.experiments.config.SELECTIONS`.

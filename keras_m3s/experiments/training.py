@@ -1,4 +1,4 @@
-"""`Experiment` -> trained run directory; an interrupted run resumes where it was saved."""
+"""Training of an experiment into its run directory; an interrupted run resumes."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,9 @@ from keras_m3s.experiments.checkpoints import (
     newest_checkpoint,
 )
 from keras_m3s.experiments.config import Experiment
-from keras_m3s.experiments.run_directory import RunDirectory, environment
+from keras_m3s.experiments.environment import record
+from keras_m3s.experiments.labels import check_labels
+from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.models.base import BaseModel
 from keras_m3s.utils import termination
@@ -31,106 +33,110 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     observers: Sequence[keras.callbacks.Callback] = (),
 ) -> WithMissing:
-    """Trains an experiment to its end; an interrupted run goes on, a finished one is used.
+    """Trains an experiment to its end; an interrupted run is resumed, a finished one returned.
 
-    Hold the run while you do, see `RunDirectory.locked`.
+    Hold the run's lock meanwhile, see `RunDirectory.locked`.
 
     Args:
         experiment: What to train.
-        run: Where its files are.
+        run: Its directory.
         splits: `train` and `valid`, in memory or on disk.
         callbacks: More callbacks for `fit`, to show progress.
-        observers: Callbacks that add values to the log of an epoch, for its row of the history.
+        observers: Callbacks that add values to an epoch's log, for its row of the history.
 
     Returns:
         The model of the selected epoch.
 
     Raises:
-        ChangedExperimentError: If the directory holds another experiment's run.
+        ChangedExperimentError: If the directory holds a run of another experiment, or one that was
+            begun on other data or another backend.
         DamagedRunError: If none of its checkpoints can be read.
-        NotFiniteError: If the loss is not finite any more; it says at which step, on which rows.
-        Stopped: On SIGTERM, saved.
-        WriteError: If there is no room for the run's files, or no right to write them.
+        NotFiniteError: If the loss becomes NaN or infinite; it names the step and its rows.
+        Stopped: On SIGTERM, after saving.
+        ValueError: If the labels cannot be trained on.
+        WriteError: If the run's files cannot be written.
     """
-    ready = prepare(experiment, run, splits, callbacks, observers)
-    if not ready.over:
+    setup = set_up(experiment, run, splits, callbacks, observers)
+    if not setup.finished:
         with termination.graceful():
-            ready.model.fit(
-                ready.batches,
+            setup.model.fit(
+                setup.batches,
                 shuffle=False,  # of batches, by Keras, from a state that no checkpoint holds
                 validation_data=validation_batches(experiment, splits),
-                initial_epoch=ready.done,
+                initial_epoch=setup.epochs_done,
                 epochs=experiment.epochs,
-                callbacks=ready.callbacks,
+                callbacks=setup.callbacks,
                 verbose=0,
             )
     return best_model(run)
 
 
 @dataclasses.dataclass
-class Ready:
+class TrainingSetup:
     """What `fit` needs, fresh or restored from the newest checkpoint.
 
     Attributes:
-        model: To be trained.
-        batches: What on.
-        callbacks: The run's own among them.
-        done: Epochs done.
-        over: Whether there is none left to do.
+        model: The model to train.
+        batches: Training batches.
+        callbacks: All callbacks, the run's own among them.
+        epochs_done: Number of epochs already done.
+        finished: Whether there is none left to do.
     """
 
     model: WithMissing
     batches: Batches
     callbacks: list[keras.callbacks.Callback]
-    done: int
-    over: bool
+    epochs_done: int
+    finished: bool
 
 
-def prepare(
+def set_up(
     experiment: Experiment,
     run: RunDirectory,
     splits: Mapping[str, SplitLike],
     callbacks: Sequence[keras.callbacks.Callback] = (),
     observers: Sequence[keras.callbacks.Callback] = (),
-) -> Ready:
-    """Begins a run's directory, or finds where it stands.
+) -> TrainingSetup:
+    """Starts a run, or restores it from its newest checkpoint.
 
     Args:
-        experiment: As for `train`, which see for errors too.
+        experiment: As for `train`, also for errors.
         run: As for `train`.
         splits: As for `train`.
         callbacks: As for `train`.
         observers: As for `train`.
     """
+    num_classes = check_labels(experiment.dataset, splits)
     run.start(experiment)
-    fingerprints = {name: split.fingerprint() for name, split in splits.items()}
-    run.write_json("environment.json", environment(keras.backend.backend(), fingerprints))
+    if not run.checkpoints:
+        run.best.unlink(missing_ok=True)  # of an interrupted start, maybe on other data
+    record(run, keras.backend.backend(), splits)
 
     set_random_seed(experiment.seed)
     batches = train_batches(experiment, splits["train"])
-    model = build(experiment, splits["train"])
-    rate = float(model.optimizer.learning_rate)
-    done, restored = newest_checkpoint(run)
+    model = build(experiment, splits["train"], num_classes)
+    learning_rate = float(model.optimizer.learning_rate)
+    epochs_done, restored = newest_checkpoint(run)
     if restored is not None:
         model = restored
     elif experiment.first_stage_epochs:
         _pretrain(model.model, experiment, splits)
-    procedure = model.model.training_callbacks(batches)
-    keeper = RunCheckpoint(run, experiment, model.model, run.read_history()[:done])
-    return Ready(
+    of_model = model.model.training_callbacks(batches)
+    checkpoint = RunCheckpoint(run, experiment, model.model, run.read_history()[:epochs_done])
+    return TrainingSetup(
         model,
         batches,
         [
             SetEpoch(batches),
             StopNotFinite(batches),
-            *procedure,
+            *of_model,
             *observers,
-            keeper,
-            ReplayHistory(procedure, keeper.history, rate),
+            checkpoint,
+            ReplayHistory(of_model, checkpoint.history, learning_rate),
             *callbacks,
         ],
-        done,
-        done >= experiment.epochs or keeper.out_of_patience,
+        epochs_done,
+        epochs_done >= experiment.epochs or checkpoint.out_of_patience,
     )
 
 
@@ -138,7 +144,7 @@ def _pretrain(model: BaseModel, experiment: Experiment, splits: Mapping[str, Spl
     """Trains the first stage of a model that has one, on complete input.
 
     It depends on the data, the seed and the model's arguments only, and is not saved: a run that is
-    cut off before its own first checkpoint trains the same first stage again.
+    interrupted before its first checkpoint repeats it.
     """
     train = Batches(splits["train"], experiment.batch_size, shuffle=True, seed=experiment.seed)
     valid = Batches(splits["valid"], experiment.batch_size)
@@ -147,10 +153,10 @@ def _pretrain(model: BaseModel, experiment: Experiment, splits: Mapping[str, Spl
 
 
 class _StopOnRequest(keras.callbacks.Callback):
-    """Ends a first stage when the process is asked to stop."""
+    """Ends a first stage on SIGTERM."""
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         if termination.asked():
             raise termination.Stopped(
-                "Asked to stop in the first stage, which begins anew next time."
+                "Stopped on request in the first stage, which starts over next time."
             )

@@ -144,8 +144,13 @@ class BaseModel(keras.Model):
         )
 
     @classmethod
-    def data_arguments(cls, labels: Any) -> dict[str, Any]:
-        """Constructor arguments that follow from the training labels `(examples,)`.
+    def data_arguments(cls, labels: Any, num_classes: int | None = None) -> dict[str, Any]:
+        """Constructor arguments that follow from the data.
+
+        Args:
+            labels: Training labels `(examples,)`.
+            num_classes: Number of classes of the whole data set, where it has classes; by default
+                of the training labels.
 
         Raises:
             ValueError: Labels are classes, and the model predicts a score.
@@ -160,3 +165,23 @@ class BaseModel(keras.Model):
     def task_metrics(self) -> list[keras.metrics.Metric]:
         """Metrics to follow while training."""
         return [keras.metrics.MeanAbsoluteError(name="mae")]
+
+
+def count_classes(labels: Any, name: str = "labels") -> int:
+    """Number of classes, the highest one plus 1.
+
+    Args:
+        labels: Int array.
+        name: What an error calls them.
+
+    Raises:
+        ValueError: If a class is negative.
+    """
+    labels = np.asarray(labels)
+    if labels.size and labels.min() < 0:
+        found = ", ".join(map(str, np.unique(labels)[:10]))
+        raise ValueError(
+            f"`{name}` must be classes 0, 1, 2 and so on. Received: {found}. Number the classes "
+            "from 0, or pass them as floats if they are scores."
+        )
+    return int(labels.max(initial=-1)) + 1

@@ -29,7 +29,7 @@ from keras_m3s.layers.torch_defaults import (
 from keras_m3s.layers.torch_defaults import activation as named_activation
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import TEXT_BERT, length_key
-from keras_m3s.models.base import PREDICTION, BaseModel
+from keras_m3s.models.base import PREDICTION, BaseModel, count_classes
 from keras_m3s.models.torch_import import weights as published
 from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
 from keras_m3s.optimizers import GroupedAdam
@@ -271,12 +271,12 @@ class MISA(BaseModel):
         }
 
     @classmethod
-    def data_arguments(cls, labels: Any) -> dict[str, Any]:
-        """The number of classes, for labels that are ints."""
+    def data_arguments(cls, labels: Any, num_classes: int | None = None) -> dict[str, Any]:
+        """The number of classes, for labels that are ints; see `BaseModel.data_arguments`."""
         labels = np.asarray(labels)
         if not np.issubdtype(labels.dtype, np.integer):
             return {}
-        return {"outputs": int(labels.max()) + 1}
+        return {"outputs": num_classes or count_classes(labels)}
 
     def task_metrics(self) -> list[keras.metrics.Metric]:
         if self.outputs_size > 1:

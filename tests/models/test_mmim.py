@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from parity import assert_gradients, built, gradients, load_golden_weights, part, run
 
+from keras_m3s.data import Split
+from keras_m3s.data.batches import Batches
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing import MissingModality
 from keras_m3s.models.mmim.contrast_stage import ContrastStage
@@ -289,6 +291,43 @@ def test_stage_0_alone_moves_mi(wrapped: bool, own_optimizer: bool) -> None:
     assert np.abs(seen["head"] - numpy(base.head.kernel)).max() > 0
     assert len(history.history["contrast_loss"]) == 2
     assert int(numpy(base.batches_seen)) == 2  # forgotten at the second epoch's start
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("options", [{"double": True}, {"passes": 3}])
+def test_stage_0_trains_on_the_batches_that_fit_has(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """Each example once, with what else the batches have: buckets, draws, the epoch's order."""
+    rows, steps = 24, 32
+    features = {**batch_of(rows, steps=steps), "index": np.arange(rows, dtype="int32")}
+    split = Split("train", features, labels(rows)[:, 0], [str(row) for row in range(rows)])
+    draws = np.random.default_rng(0).uniform(size=(rows, 3, 2)).astype("float32")
+    common = {"shuffle": True, "seed": 3, "draws": draws, "buckets": True}
+    batches = Batches(split, 4, epoch=2, **common, **options)
+    single = Batches(split, 4, epoch=2, **common)
+    given: list[Any] = []
+
+    def fit(stage: ContrastStage, x: Any, **arguments: Any) -> keras.callbacks.History:
+        given.extend(x[i][0] for i in range(len(x)))
+        assert not arguments["shuffle"] and x.epoch == 2
+        history = keras.callbacks.History()
+        history.history = {"loss": [0.0]}
+        return history
+
+    monkeypatch.setattr(ContrastStage, "fit", fit)
+    model = MMIM(**SMALL)
+    model.compile(model.published_optimizer())
+    start = model.training_callbacks(batches)[0]
+    start.set_model(model)
+    start.on_epoch_begin(2)
+    assert len(given) == rows // 4
+    assert any(x["audio"].shape[1] < steps for x in given), "no padding was cut"
+    for ours, expected in zip(given, (single[i][0] for i in range(len(single))), strict=True):
+        assert ours.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(ours[name], array, err_msg=name)
+    assert batches.double == ("double" in options) and batches.epoch == 2
 
 
 @pytest.mark.once

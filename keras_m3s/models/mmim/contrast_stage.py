@@ -172,23 +172,23 @@ class EpochStart(keras.callbacks.Callback):
 
 
 def _arguments(data: Any) -> dict[str, Any]:
-    """Of `fit`, for one pass over the data that leaves their own count of epochs alone."""
+    """Arguments of `fit` for one pass over the data that does not advance its own epoch."""
     if isinstance(data, tuple):
         x, y = data
         return {"x": x, "y": y, "batch_size": 32}
     if isinstance(data, Batches):
-        data = Batches(
-            data.split,
-            data.batch_size,
-            shuffle=data.shuffle,
-            seed=data.seed,
-            draws=data.draws,
-            drop_remainder=data.drop_remainder,
-            epoch=data.epoch,
-        )
+        data = _single_batches(data)
     elif isinstance(data, keras.utils.PyDataset):
         data = copy.copy(data)
     return {"x": data, "shuffle": False}
+
+
+def _single_batches(data: Batches) -> Batches:
+    """The same batches, holding each example once in an epoch."""
+    single = copy.copy(data)  # with `draws`, `buckets` and whatever else they have
+    single.double, single.passes = False, 1
+    single.epoch = data.epoch  # the order of rows follows from these
+    return single
 
 
 def _first_inputs(data: Any) -> dict[str, Any]:

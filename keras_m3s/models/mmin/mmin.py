@@ -35,8 +35,7 @@ from keras_m3s.models.mmin.pretraining import train_teacher
 from keras_m3s.models.mmin.residual_autoencoder import ResidualAutoencoder
 from keras_m3s.models.mmin.utt_fusion import UtteranceModel, UttFusion
 from keras_m3s.models.torch_import.weights import TorchWeight
-
-"""Batch entry, int `(batch, 3)` in the order of `MODALITIES`: 1 where a modality is there."""
+from keras_m3s.utils.backend import tensorflow_unused
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
@@ -158,14 +157,15 @@ class MMIN(UtteranceModel):
         self.load_teacher(train_teacher(self.first_stage(), train, valid, epochs, callbacks))
 
     def first_stage(self) -> UttFusion:
-        """A stage 1 with encoders like the model's, not trained."""
+        """An untrained stage 1 with encoders of the model's sizes."""
         shared = [
             *("num_classes", "classifier_layers", "batch_norm", "mask_padding"),
             *("text_channels", "text_heights", "text_dropout_rate"),
             *(f"{m}_size" for m in self.sizes),
             *(f"{m}_pooling" for m in self.poolings),
         ]
-        config = self.get_config()
+        with tensorflow_unused():  # which serializing an initializer would import
+            config = self.get_config()
         return UttFusion(dtype=self.dtype_policy, **{name: config[name] for name in shared})
 
     def load_teacher(self, teacher: UttFusion) -> None:

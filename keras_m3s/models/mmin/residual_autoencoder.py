@@ -15,15 +15,19 @@ def kaiming() -> Any:
     return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
 
 
-def initialized_dense(units: int, initializer: Any, **kwargs: Any) -> Any:
-    """A `Dense` with zero bias, and kernel values of its own even where layers share `initializer`.
+def copied(initializer: Any) -> Any:
+    """A copy that draws values of its own.
 
-    An initializer without a seed draws one when it is made, and repeats itself after that.
+    An initializer without a seed draws one when it is made and repeats itself after that, so that
+    layers which share it would start from the same values.
     """
-    config = keras.initializers.serialize(initializer)
-    return keras.layers.Dense(
-        units, kernel_initializer=keras.initializers.deserialize(config), **kwargs
-    )
+    # Not by `serialize`, which imports TensorFlow on every backend.
+    return initializer.clone() if isinstance(initializer, keras.Initializer) else initializer
+
+
+def initialized_dense(units: int, initializer: Any, **kwargs: Any) -> keras.layers.Dense:
+    """A `Dense` with zero bias and a copy of `initializer` for its kernel."""
+    return keras.layers.Dense(units, kernel_initializer=copied(initializer), **kwargs)
 
 
 class ResidualAutoencoder(keras.layers.Layer):

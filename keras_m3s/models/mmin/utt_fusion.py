@@ -18,7 +18,7 @@ from keras import ops
 from keras_m3s.layers.torch_defaults import BatchNorm, Dropout
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import MODALITIES
-from keras_m3s.models.base import PREDICTION, BaseModel, ScheduleCallback
+from keras_m3s.models.base import PREDICTION, BaseModel, ScheduleCallback, count_classes
 from keras_m3s.models.mmin.residual_autoencoder import initialized_dense, kaiming
 from keras_m3s.models.mmin.utterance_encoders import UtteranceEncoders
 from keras_m3s.models.torch_import.weights import TorchWeight, batch_norm, linear
@@ -262,15 +262,15 @@ class UtteranceModel(BaseModel):
         return self.classifier.torch_renames("C")
 
     @classmethod
-    def data_arguments(cls, labels: Any) -> dict[str, Any]:
-        """The number of classes."""
+    def data_arguments(cls, labels: Any, num_classes: int | None = None) -> dict[str, Any]:
+        """The number of classes; see `BaseModel.data_arguments`."""
         labels = np.asarray(labels)
         if not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
                 f"{cls.__name__} classifies: labels must be ints from 0. Received: dtype "
                 f"{labels.dtype}. Take a data set of classes, such as IEMOCAP."
             )
-        return {"num_classes": int(labels.max()) + 1}
+        return {"num_classes": num_classes or count_classes(labels)}
 
     def task_metrics(self) -> list[keras.metrics.Metric]:
         """Unweighted average recall, by which the published code chooses its epoch."""

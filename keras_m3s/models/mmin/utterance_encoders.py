@@ -9,7 +9,7 @@ from keras import ops
 from keras_m3s.layers.recurrent import LSTM
 from keras_m3s.layers.torch_defaults import Dropout
 from keras_m3s.modalities import MODALITIES, length_key
-from keras_m3s.models.mmin.residual_autoencoder import initialized_dense, kaiming
+from keras_m3s.models.mmin.residual_autoencoder import copied, initialized_dense, kaiming
 from keras_m3s.models.torch_import.weights import TorchWeight, conv_over_words, linear, lstm
 
 POOLINGS = ("max", "last")
@@ -87,7 +87,6 @@ class TextCNN(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         initializer = initializer or kaiming()
-        config = keras.initializers.serialize(initializer)
         self.units = units
         self.heights = tuple(heights)
         self.convolutions = [
@@ -95,7 +94,7 @@ class TextCNN(keras.layers.Layer):
                 channels,
                 height,
                 activation="relu",
-                kernel_initializer=keras.initializers.deserialize(config),
+                kernel_initializer=copied(initializer),
                 dtype=self.dtype_policy,
                 name=f"convolution_{height}",
             )

@@ -338,7 +338,7 @@ class SelfMM(BaseModel):
         return dict.fromkeys(UNIMODAL, 1.0)
 
     @classmethod
-    def data_arguments(cls, labels: Any) -> dict[str, Any]:
+    def data_arguments(cls, labels: Any, num_classes: int | None = None) -> dict[str, Any]:
         """`train_size`, and `label_bound`: the scale that labels fill, as published 1 or 3."""
         arguments = super().data_arguments(labels)
         labels = np.asarray(labels)
