@@ -171,7 +171,7 @@ def test_bad_input_is_named(call, message):
 
 
 def test_streaming_rejects_sizes_that_differ():
-    with pytest.raises(ValueError, match="the same examples"):
+    with pytest.raises(ValueError, match="the same number of values"):
         metrics.PearsonCorrelation().update_state(np.zeros((2, 1)), np.zeros((2, 3)))
 
 
