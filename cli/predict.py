@@ -4,20 +4,20 @@ import pathlib
 
 import click
 
-FORMATS = ("csv", "jsonl")
+from keras_m3s.inference.formats import PREDICTION_FORMATS
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("run", type=click.Path(path_type=pathlib.Path))
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=pathlib.Path))
-@click.option("--format", "form", type=click.Choice(FORMATS), default="csv", help="A table, or a JSON object a line.")  # fmt: skip
-@click.option("--output", type=click.Path(path_type=pathlib.Path, dir_okay=False), help="File to write, whole or not at all.  [default: stdout]")  # fmt: skip
+@click.option("--format", type=click.Choice(PREDICTION_FORMATS), default="csv", help="A table, or a JSON object a line.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=pathlib.Path, dir_okay=False), help="File to write; it appears when all is written.  [default: stdout]")  # fmt: skip
 @click.option("--split", help="Which split of INPUT.  [default: all there are]")
 @click.option("--batch-size", type=click.IntRange(1), default=64)
 def predict(
     run: pathlib.Path,
     source: pathlib.Path,
-    form: str,
+    format: str,
     output: pathlib.Path | None,
     split: str | None,
     batch_size: int,
@@ -37,9 +37,9 @@ def predict(
 
     backend.import_backend()
     from keras_m3s.experiments.run_directory import RunDirectory
-    from keras_m3s.inference import predictions
+    from keras_m3s.inference import RunModel, predictions
 
-    model = predictions.RunModel(RunDirectory(run))
+    model = RunModel(RunDirectory(run))
     clips = data.unlabelled(source, split)
-    with predictions.opened(output) as file:
-        predictions.write(predictions.rows(model, clips, batch_size), file, form)
+    with predictions.open_output(output) as file:
+        predictions.write(predictions.rows(model, clips, batch_size), file, format)

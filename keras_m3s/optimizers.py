@@ -1,22 +1,27 @@
-"""Adam as the published trainings use it: PyTorch's, with groups of variables by path.
+"""Adam as in PyTorch, with parameter groups selected by variable path.
 
-    g <- clip(g)                                     by value, by norm of all or of each group
-    g <- g + weight_decay * w                        coupled L2, after the clipping
+    g <- clip(g)                                     by value, by global norm, or by group
+    g <- g + weight_decay * w                        L2 penalty, after clipping
     m <- beta_1 m + (1 - beta_1) g
     v <- beta_2 v + (1 - beta_2) g^2
     w <- w - lr / (1 - beta_1^t) * m / (sqrt(v / (1 - beta_2^t)) + epsilon)
 
-`keras.optimizers.Adam` adds its epsilon to sqrt(v), before the correction by 1 - beta_2^t, and its
-`weight_decay` shrinks the weights themselves (AdamW's, decoupled).
+`keras.optimizers.Adam` differs: it adds epsilon to sqrt(v) before the correction by 1 - beta_2^t,
+and its `weight_decay` is decoupled, as in AdamW.
+
+Reference: torch.optim.Adam.
 """
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
+
+Tensor: TypeAlias = Any
+"""A tensor of the Keras backend."""
 
 OPTIONS = ("learning_rate", "multiplier", "weight_decay")
 ACCUMULATIONS = ("mean", "sum")
@@ -39,30 +44,30 @@ class GroupedAdam(keras.optimizers.Adam):
     )
     ```
 
-    A group's rate is kept as a multiple of `learning_rate`: what changes that (a schedule, a
-    callback such as `ReduceLROnPlateau`) changes all groups by the same factor.
+    A group's rate is stored as a multiple of `learning_rate`, so that a schedule or a callback such
+    as `ReduceLROnPlateau` scales all groups alike.
 
     Args:
-        learning_rate: Rate of variables in no group; float, schedule or callable.
+        learning_rate: Learning rate of variables in no group; float, schedule or callable.
         beta_1: Decay of the first moment, in [0, 1).
         beta_2: Decay of the second moment, in [0, 1).
-        epsilon: Added to the root of the corrected second moment, as in PyTorch.
-        weight_decay: Coupled L2 of variables in no group and of groups that give none.
-        groups: Pattern to options. A variable belongs to the first pattern that `re.search` finds
-            in its path. Options: `learning_rate`, the group's rate at the start (`learning_rate`
-            must then be a float > 0), or `multiplier` of `learning_rate`; and `weight_decay`.
-        group_clipnorm: Each group's gradients are scaled so that their common norm is at most
-            this; the variables in no group form one more. At most one clipping can be given.
-        accumulation: With `gradient_accumulation_steps`, whether a step takes the `"mean"` of the
-            gradients, as Keras does, or their `"sum"`, as PyTorch code that calls `backward`
-            several times before a step. Clipping sees the result.
+        epsilon: Added to the square root of the corrected second moment, as in PyTorch.
+        weight_decay: L2 coefficient of variables in no group, and of groups that set none.
+        groups: Dict of regular expression -> options. A variable belongs to the first pattern that
+            `re.search` finds in its path. Options: `learning_rate`, the group's initial rate
+            (`learning_rate` must then be a float > 0), or `multiplier` of `learning_rate`; and
+            `weight_decay`.
+        group_clipnorm: Largest global norm of each group's gradients; the variables in no group
+            form a group too. At most one kind of clipping can be given.
+        accumulation: With `gradient_accumulation_steps`, whether a step uses the `"mean"` of the
+            gradients, as Keras does, or their `"sum"`, as in PyTorch code that calls `backward`
+            several times per step. Gradients are clipped afterwards.
         **kwargs: As of `keras.optimizers.Adam`: `global_clipnorm` and `clipvalue` (both as
             `torch.nn.utils.clip_grad_norm_` and `clip_grad_value_`), `clipnorm` of each variable,
             `use_ema`, `amsgrad`, `gradient_accumulation_steps`, `loss_scale_factor`, `name`, ...
 
     Raises:
-        ValueError: An argument is out of range, or (when built) a pattern is the first to fit no
-            variable.
+        ValueError: An argument is out of range, or (when built) a group has no variable.
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class GroupedAdam(keras.optimizers.Adam):
         others = [n for n in ("clipnorm", "clipvalue", "global_clipnorm") if kwargs.get(n)]
         if group_clipnorm is not None and others:
             raise ValueError(
-                "Only one clipping can be set, all others must be left out. Received: "
+                "At most one kind of clipping must be set, all others must be left out. Received: "
                 f"`group_clipnorm` and {others}."
             )
         super().__init__(
@@ -104,15 +109,15 @@ class GroupedAdam(keras.optimizers.Adam):
             for pattern, options in (groups or {}).items()
         }
 
-    def build(self, variables: Sequence[Any]) -> None:
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         members = [self._group_of(variable.path) for variable in variables]
         unused = [pattern for pattern in self.groups if pattern not in members]
         if unused:
             raise ValueError(
-                "Each pattern of `groups` must be the first that fits some trainable variable. "
-                f"Received: {unused}, which are the first to fit none of "
+                "Each pattern of `groups` must be the first to match some trainable variable. "
+                f"Received: {unused}, which are the first to match none of "
                 f"{[v.path for v in variables]}."
             )
         super().build(variables)
@@ -126,30 +131,33 @@ class GroupedAdam(keras.optimizers.Adam):
         )
 
     def _group_of(self, path: str) -> str | None:
+        """The pattern of a variable's group."""
         return next((pattern for pattern in self.groups if re.search(pattern, path)), None)
 
-    # The base class calls the four methods below in this order: gradients arrive (and are
-    # accumulated), are clipped, the decoupled decay would follow, each variable is updated.
+    # The base class calls the four methods below in this order: gradients arrive and are
+    # accumulated, gradients are clipped, weights decay (decoupled), variables are updated.
 
-    def _backend_apply_gradients(self, grads: list[Any], trainable_variables: list[Any]) -> None:
-        # TensorFlow gives an embedding's gradient as rows, some of them twice, so that neither its
-        # norm nor its moments would be right. This makes it dense.
+    def _backend_apply_gradients(
+        self, grads: list[Tensor], trainable_variables: list[keras.Variable]
+    ) -> None:
+        # Makes gradients dense. TensorFlow's `IndexedSlices` of an embedding may hold a row twice,
+        # which gives a wrong norm and wrong moments.
         grads = [ops.reshape(g, v.shape) for g, v in zip(grads, trainable_variables, strict=True)]
         if self.accumulation == "sum" and self.gradient_accumulation_steps:
             # The base class divides the sum by this number.
             grads = [g * self.gradient_accumulation_steps for g in grads]
         super()._backend_apply_gradients(grads, trainable_variables)
 
-    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
+    def _clip_gradients(self, grads: list[Tensor]) -> list[Tensor]:
         if self.global_clipnorm:
             return clip_norm(grads, self.global_clipnorm)
         return super()._clip_gradients(grads)
 
-    def _apply_weight_decay(self, variables: list[Any]) -> None:
-        """Nothing: the decay is part of the gradient, see `update_step`."""
+    def _apply_weight_decay(self, variables: list[keras.Variable]) -> None:
+        """Does nothing: `update_step` adds the penalty to the gradient."""
 
     def _backend_update_step(
-        self, grads: list[Any], trainable_variables: list[Any], learning_rate: Any
+        self, grads: list[Tensor], trainable_variables: list[keras.Variable], learning_rate: Any
     ) -> None:
         if self.group_clipnorm:
             members = [self._members[self._get_variable_index(v)] for v in trainable_variables]
@@ -161,7 +169,7 @@ class GroupedAdam(keras.optimizers.Adam):
                     grads[i] = gradient
         super()._backend_update_step(grads, trainable_variables, learning_rate)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
         dtype = variable.dtype
         gradient = ops.cast(gradient, dtype)
@@ -174,7 +182,7 @@ class GroupedAdam(keras.optimizers.Adam):
             largest = self._velocity_hats[index]
             self.assign(largest, ops.maximum(largest, v))
             v = largest
-        # Scalars in float32: a lower precision cannot count steps.
+        # In float32: float16 cannot count steps.
         step = ops.cast(self.iterations + 1, "float32")
         rate = ops.cast(learning_rate, "float32") * self._multipliers[index]
         rate = ops.cast(rate / _correction(self.beta_1, step), dtype)
@@ -182,16 +190,16 @@ class GroupedAdam(keras.optimizers.Adam):
         denominator = ops.add(ops.divide(ops.sqrt(v), root), self.epsilon)
         self.assign_sub(variable, ops.multiply(rate, ops.divide(m, denominator)))
 
-    def finalize_variable_values(self, var_list: list[Any]) -> None:
+    def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
         super().finalize_variable_values(var_list)
         if self.use_ema:
-            # On JAX a weight and its average are now one buffer, which the next `fit` would hand
-            # to the device twice (keras 3.15).
+            # On JAX a weight and its average now share a buffer, which the next `fit` would donate
+            # twice (Keras 3.15).
             for variable in var_list:
                 variable.assign(ops.copy(variable))
 
     def discard_accumulated(self) -> None:
-        """Drops the gradients of an unfinished accumulation: the next batch starts a new one."""
+        """Drops partly accumulated gradients, so that the next batch starts a new accumulation."""
         steps = self.gradient_accumulation_steps
         if steps and self.built:
             self._backend_reset_gradient_accumulators()
@@ -207,20 +215,22 @@ class GroupedAdam(keras.optimizers.Adam):
 
 
 class DiscardPartialAccumulation(keras.callbacks.Callback):
-    """Lets no accumulation reach from one epoch into the next.
+    """Drops partly accumulated gradients at epoch start.
 
-    With `gradient_accumulation_steps` that do not divide an epoch's batches, the gradients of the
-    last few are dropped. Reference: Self-MM, trains/multiTask/SELF_MM.py (1786283), which clears
-    them before the first batch of an epoch.
+    With `gradient_accumulation_steps` that do not divide the number of batches, the last batches of
+    an epoch are not used.
+
+    Reference: Self-MM, trains/multiTask/SELF_MM.py (1786283), which clears the gradients before the
+        first batch of an epoch.
     """
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         optimizer = self.model.optimizer
         getattr(optimizer, "inner_optimizer", optimizer).discard_accumulated()
 
 
-def clip_norm(gradients: Sequence[Any], max_norm: float) -> list[Any]:
-    """Gradients scaled by min(1, max_norm / (norm + 1e-6)), norm the L2 norm of all together.
+def clip_norm(gradients: Sequence[Tensor], max_norm: float) -> list[Tensor]:
+    """Scales gradients by min(1, max_norm / (norm + 1e-6)), where norm is their global L2 norm.
 
     Reference: torch.nn.utils.clip_grad_norm_.
     """
@@ -230,15 +240,15 @@ def clip_norm(gradients: Sequence[Any], max_norm: float) -> list[Any]:
     return [ops.multiply(g, ops.cast(scale, g.dtype)) for g in gradients]
 
 
-def _correction(beta: float, step: Any) -> Any:
-    """1 - beta^step. Through expm1: in float32, 1 - 0.999 is off by 1e-5 of itself."""
+def _correction(beta: float, step: Tensor) -> Tensor:
+    """1 - beta^step, through expm1: in float32, 1 - 0.999 has a relative error of 1e-5."""
     return -ops.expm1(step * math.log(beta)) if beta else ops.ones_like(step)
 
 
 def _checked_options(
     pattern: str, options: Mapping[str, float], learning_rate: Any
 ) -> dict[str, float]:
-    """One group's options with its rate as `multiplier`."""
+    """Options of a group with its learning rate as `multiplier`."""
     unknown = [name for name in options if name not in OPTIONS]
     if unknown or ("learning_rate" in options and "multiplier" in options):
         raise ValueError(

@@ -8,8 +8,10 @@ import pytest
 
 from keras_m3s import data
 from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.inference import RunModel, predictions
+from keras_m3s.inference import clips as clip_inputs
 from keras_m3s.inference import export as exporting
-from keras_m3s.inference import predictions
+from keras_m3s.inference.formats import EXPORT_FORMATS
 from tests import untrained_runs
 
 BACKEND = keras.backend.backend()
@@ -44,12 +46,12 @@ def test_every_model(made, name):
     run = made(name)
     path = exporting.export(run, FORM)
     assert path.parent == run.path / "export"
-    model = predictions.RunModel(run)
-    x = exporting.made_up(model, 7, seed=9)
+    model = RunModel(run)
+    x = exporting.random_inputs(model, 7, seed=9)
     x["audio"][:3] = 0
     expected = keras.ops.convert_to_numpy(model.model(x))
     np.testing.assert_allclose(runner(path)(x), expected, atol=1e-5)
-    with pytest.raises(ValueError, match="must be free"):
+    with pytest.raises(ValueError, match="must not exist"):
         exporting.export(run, FORM)
 
 
@@ -62,9 +64,9 @@ def test_on_real_mosi(mosi_dir, tmp_path):
     path = mosi_dir / "unaligned_50.pkl"
     run, _ = untrained_runs.of(tmp_path, "misa", data.load(path))
     exported = runner(exporting.export(run, FORM))
-    model, clips = predictions.RunModel(run), data.unlabelled(path, "test")
+    model, clips = RunModel(run), data.unlabelled(path, "test")
     rows = [row["prediction"] for row in predictions.rows(model, clips)]
-    x, _ = predictions.inputs(model, clips, range(len(clips)))
+    x, _ = clip_inputs.inputs(model.shapes, clips, range(len(clips)))
     del x["index"]
     assert len(rows) == 686 and np.ptp(rows) > 1e-3
     np.testing.assert_allclose(exported(x)[:, 0], rows, atol=1e-5)
@@ -74,8 +76,8 @@ def test_on_real_mosi(mosi_dir, tmp_path):
 def test_what_disagrees_is_not_kept(made, tmp_path, monkeypatch):
     if FORM == "onnx":
         pytest.importorskip("onnxruntime")
-    exact = predictions.RunModel.predict
-    monkeypatch.setattr(predictions.RunModel, "predict", lambda self, x: exact(self, x) + 1e-3)
+    exact = RunModel.predict
+    monkeypatch.setattr(RunModel, "predict", lambda self, x: exact(self, x) + 1e-3)
     with pytest.raises(ValueError, match="must predict what the run predicts.*Nothing was kept"):
         exporting.export(made("mmin"), FORM, tmp_path / "deep" / "er" / "model")
     assert list(tmp_path.iterdir()) == []
@@ -83,8 +85,8 @@ def test_what_disagrees_is_not_kept(made, tmp_path, monkeypatch):
 
 def test_the_backend_must_fit(tmp_path):
     run = RunDirectory(tmp_path / "run")
-    for form in set(exporting.FORMATS) - {FORM}:
-        with pytest.raises(ValueError, match="must be made on the Keras backend.*Received:"):
+    for form in set(EXPORT_FORMATS) - {FORM}:
+        with pytest.raises(ValueError, match="must be exported on the Keras backend.*Received:"):
             exporting.export(run, form, tmp_path / "model")
-    with pytest.raises(ValueError, match="`form` must be one of"):
+    with pytest.raises(ValueError, match="`format` must be one of"):
         exporting.export(run, "tflite")

@@ -122,7 +122,7 @@ def predictions_of(tmp_path, prepared, misa):
     rows = list(predictions.rows(predictions.RunModel(run), data.unlabelled(tmp_path / "a.npz")))
 
     def write(out):
-        with predictions.opened(out / "predictions.csv") as file:
+        with predictions.open_output(out / "predictions.csv") as file:
             predictions.write(rows, file)
 
     return tmp_path / "predictions", write

@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_m3s.layers.torch_defaults import (
-    BatchNorm,
-    GradientReversal,
-    Linear,
-    TransformerEncoderLayer,
-    activation,
-)
+from keras_m3s import layers
+from keras_m3s.layers import BatchNorm, GradientReversal, Linear, TransformerEncoderLayer
+from keras_m3s.layers.torch_defaults import activation
 from keras_m3s.models.torch_import.weights import transformer_encoder_layer
 
 
@@ -128,3 +124,16 @@ def test_activations_by_pytorchs_names(name: str) -> None:
     for identifier in (name, name.lower(), serialized):
         found = ops.convert_to_numpy(activation(identifier)(ops.convert_to_tensor(x)))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.once
+def test_saved_models_find_the_layers_by_their_names() -> None:
+    """Names under which version 0.1.0 saved them, wherever their code lies."""
+    names = {
+        name: keras.saving.get_registered_name(getattr(layers, name)) for name in layers.__all__
+    }
+    assert names == {name: f"keras_m3s>{name}" for name in layers.__all__}
+    assert keras.saving.get_registered_name(activation("LeakyReLU")) == "keras_m3s>leaky_relu"
+    layer = TransformerEncoderLayer(heads=3, hidden_size=10)
+    saved = keras.saving.serialize_keras_object(layer) | {"module": "keras_m3s.layers"}
+    assert keras.saving.deserialize_keras_object(saved).get_config() == layer.get_config()

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from keras_m3s import data
 from keras_m3s.cli.main import main
-from keras_m3s.inference import predictions
+from keras_m3s.inference import RunModel, predictions
+from keras_m3s.inference import clips as clip_inputs
 from keras_m3s.modalities import MODALITIES
 from tests import untrained_runs
 from tfds_builders import testing
@@ -23,7 +24,7 @@ MODELS = untrained_runs.SMALL if keras.backend.backend() == "torch" else ("mmin"
 @pytest.fixture(scope="module", params=MODELS)
 def made(request, tmp_path_factory):
     run, splits = untrained_runs.make(tmp_path_factory.mktemp("runs"), request.param)
-    return predictions.RunModel(run), splits["test"]
+    return RunModel(run), splits["test"]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_the_share_that_is_missing(misa, tmp_path):
     content["vision"][1] = 0
     content["vision_lengths"] = np.array([10, 0])
     first, second = predicted(
-        predictions.RunModel(run), saved(tmp_path / "a.npz", **content, audio_lengths=[10, 10])
+        RunModel(run), saved(tmp_path / "a.npz", **content, audio_lengths=[10, 10])
     )
     assert [first[f"missing_{m}"] for m in MODALITIES] == [0.4, 0, 0]
     assert [second[f"missing_{m}"] for m in MODALITIES] == [0, 1, 0]
@@ -92,13 +93,13 @@ def test_words_that_are_unknown_are_missing():
     ids = [[101, 7, 100, 8, 100, 102, 0], [101, 102, 0, 0, 0, 0, 0]]
     mask = [[1, 1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0, 0]]
     tokens = np.stack([np.array(ids), np.array(mask), np.zeros((2, 7), int)], axis=1)
-    assert predictions._unknown_words(tokens).tolist() == [0.5, 1.0]
+    assert clip_inputs._share_of_unknown_words(tokens).tolist() == [0.5, 1.0]
 
 
 @pytest.mark.once
 def test_the_kinds_of_input_give_the_same(misa, tmp_path):
     run, splits = misa
-    model, split = predictions.RunModel(run), splits["test"]
+    model, split = RunModel(run), splits["test"]
     content = arrays(split)
     found = predicted(model, saved(tmp_path / "a.npz", **content))
     assert found == predicted(model, testing.write(tmp_path / "a.pkl", content))
@@ -165,7 +166,7 @@ def test_the_command(misa, tmp_path):
     ],
 )  # fmt: skip
 def test_what_cannot_be_predicted(misa, tmp_path, content, message):
-    model = predictions.RunModel(misa[0])
+    model = RunModel(misa[0])
     with pytest.raises(ValueError, match=message):
         predicted(model, saved(tmp_path / "a.npz", **content))
 

@@ -1,35 +1,38 @@
-"""ONNX, by PyTorch's exporter as `keras.Model.export` drives it, read back by ONNX Runtime."""
+"""Export to ONNX with PyTorch's exporter, through `keras.Model.export`; read by ONNX Runtime."""
 
 import contextlib
 import io
 import logging
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 OPSET = 18
-"""The opset that is written: old enough for the runtimes in use."""
+"""Version of ONNX's operator set that is written: old enough for the runtimes in use."""
 
 
 def write(
     model: Any, signature: Mapping[str, Any], path: pathlib.Path
 ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """Writes a model and returns what runs the file.
+    """Writes a model to a file and returns a function that runs the file.
 
     Args:
         model: A Keras model that takes a dict.
-        signature: Input -> `keras.InputSpec`.
+        signature: Name of an input -> `keras.InputSpec`.
         path: File to write.
 
+    Returns:
+        Function from a batch of inputs to predictions, by ONNX Runtime.
+
     Raises:
-        ImportError: a package is not there.
-        ValueError: the model holds what the exporter cannot write.
+        ImportError: A package of the extra `export` is not installed.
+        ValueError: The model has an operation that the exporter does not support.
     """
     try:
-        import onnx  # noqa: F401 - PyTorch's exporter needs it
+        import onnx  # noqa: F401 - PyTorch's exporter imports it
         import onnxruntime
     except ImportError as error:
         raise ImportError(
@@ -46,7 +49,7 @@ def write(
     for name, symbolic in added.items():
         torch.onnx.register_custom_op_symbolic(name, symbolic, OPSET)
     try:
-        # The exporter prints and warns of what it does; what counts is that the result agrees.
+        # The exporter prints and warns about details; the caller compares the result.
         with (
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
@@ -58,9 +61,9 @@ def write(
             )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         raise ValueError(
-            "The model must be made of operations that ONNX has. Received: "
-            f"{type(model).__name__}, where PyTorch's exporter says: {str(error).splitlines()[0]}. "
-            "`--format saved_model` may do."
+            "The model must consist of operations that ONNX has. Received: "
+            f"{type(model).__name__}; PyTorch's exporter says: {str(error).splitlines()[0]}. "
+            "Try `--format saved_model`."
         ) from error
     finally:
         for name in added:
@@ -71,7 +74,7 @@ def write(
 
 
 def _take_along_dim(graph: Any, values: Any, index: Any, axis: int) -> Any:
-    """`take_along_dim`, which the exporter lacks, of `(batch, steps, dim)` by `(batch, 1, 1)`."""
+    """`take_along_dim` of `(batch, steps, dim)` by `(batch, 1, 1)`, which the exporter lacks."""
     import torch
 
     ones = graph.op("Constant", value_t=torch.ones(2, dtype=torch.int64))
@@ -82,13 +85,17 @@ def _take_along_dim(graph: Any, values: Any, index: Any, axis: int) -> Any:
 def _layer_norm(
     graph: Any, x: Any, shape: Any, scale: Any, bias: Any, epsilon: float, cudnn: bool
 ) -> Any:
-    """Over the last axis; the exporter's own wants `shape` to be constant, which Keras' is not."""
+    """`layer_norm` over the last axis.
+
+    The exporter's own version needs a constant `shape`; that of Keras is computed.
+    """
     del shape, cudnn
     return graph.op("LayerNormalization", x, scale, bias, epsilon_f=epsilon, axis_i=-1)
 
 
 @contextlib.contextmanager
-def _quiet(logger: logging.Logger) -> Any:
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Shows errors only."""
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

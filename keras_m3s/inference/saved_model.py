@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel, as `keras.Model.export` writes it, read back by TensorFlow."""
+"""Export to TensorFlow's SavedModel, through `keras.Model.export`; read back by TensorFlow."""
 
 import pathlib
 from collections.abc import Callable, Mapping
@@ -10,12 +10,15 @@ import numpy as np
 def write(
     model: Any, signature: Mapping[str, Any], path: pathlib.Path
 ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """Writes a model and returns what runs the folder.
+    """Writes a model to a folder and returns a function that runs the folder.
 
     Args:
         model: A Keras model that takes a dict.
-        signature: Input -> `keras.InputSpec`.
+        signature: Name of an input -> `keras.InputSpec`.
         path: Folder to write.
+
+    Returns:
+        Function from a batch of inputs to predictions, by TensorFlow.
     """
     import tensorflow as tf
 

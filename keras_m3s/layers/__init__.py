@@ -1,14 +1,10 @@
-"""Layers that two or more of the models use."""
+"""Layers that several models use: PyTorch's defaults, recurrent layers, text as vectors."""
 
+from keras_m3s.layers.gradient_reversal import GradientReversal
 from keras_m3s.layers.recurrent import GRU, LSTM
 from keras_m3s.layers.text_states import TextStates
-from keras_m3s.layers.torch_defaults import (
-    BatchNorm,
-    Dropout,
-    GradientReversal,
-    Linear,
-    TransformerEncoderLayer,
-)
+from keras_m3s.layers.torch_defaults import BatchNorm, Dropout, Linear
+from keras_m3s.layers.transformer import TransformerEncoderLayer
 
 __all__ = [
     "GRU",

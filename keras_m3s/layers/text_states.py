@@ -1,12 +1,14 @@
-"""Text as a sequence of vectors: precomputed features as they are, tokens through a BERT."""
+"""Text as a sequence of vectors: precomputed features unchanged, or tokens encoded by a BERT."""
 
 import importlib
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_m3s.layers.torch_defaults import Tensor
 from keras_m3s.modalities import TEXT_BERT, length_key
 
 TEXT = "text"
@@ -14,32 +16,32 @@ TEXT = "text"
 BERT_PATHS = (
     r"(^|/)((token|position|segment)_embedding|embeddings_layer_norm|transformer_layer_\d+)/"
 )
-"""Finds the variables of a keras-hub BERT by path: these do not hold the name of the model."""
+"""Matches paths of a keras-hub BERT's variables, which do not contain the backbone's name."""
 
 BERT_NO_DECAY_PATHS = BERT_PATHS + r"(.*/)?(bias|gamma|beta)$"
-"""Those of them, biases and normalisations, that the published trainings do not decay."""
+"""Its biases and normalization weights, which the published trainings do not decay."""
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class TextStates(keras.layers.Layer):
-    """The states of a text and which of its steps count, from features or from tokens.
+    """Returns a text's sequence of vectors and its mask, from features or from tokens.
 
-    With a BERT, a batch's `text_bert` goes through it and is fine-tuned with the rest of the
-    model; without one, or where the batch holds no tokens, `text` is used as it is.
+    With a BERT, `text_bert` is encoded and the BERT is fine-tuned with the rest of the model.
+    Without one, or if the batch holds no tokens, `text` passes unchanged.
 
-    A keras-hub backbone is changed in two ways. Its gelu becomes the exact one, x Phi(x), which
-    the published PyTorch models have; keras-hub uses the tanh approximation, 5e-4 off per layer.
-    And its pooler is frozen: no base model reads it.
+    A keras-hub backbone is changed in two ways. Its activation becomes the exact gelu, x Phi(x), of
+    the published PyTorch models; keras-hub uses the tanh approximation, an error of 5e-4 per layer.
+    Its pooler is frozen, since no base model reads it.
 
     Args:
         bert: `None`; a BERT backbone (`keras_hub.models.BertBackbone`, or any built model that
             takes `token_ids`, `padding_mask`, `segment_ids` and returns `sequence_output`); or
-            the name of a keras-hub preset or a local folder that holds one. A name is resolved
-            once: the saved model holds the backbone and needs neither network nor folder.
+            a keras-hub preset, by name or local folder. A preset is loaded once: the saved model
+            contains the backbone and needs neither network nor folder.
 
     Raises:
         ImportError: `bert` is a name and keras-hub is not installed.
-        ValueError: A call's inputs hold neither `text` nor tokens that a BERT can read.
+        ValueError: The inputs of a call hold neither `text` nor tokens that a BERT can read.
     """
 
     def __init__(self, bert: Any = None, **kwargs: Any) -> None:
@@ -50,23 +52,25 @@ class TextStates(keras.layers.Layer):
             block._feedforward_intermediate_dense.activation = keras.activations.gelu
         pooler = getattr(self.bert, "pooled_dense", None)
         if pooler is not None:
-            pooler.trainable = False  # else decay moves it and its missing gradient warns
+            pooler.trainable = False  # else weight decay moves it, and Keras warns of no gradient
 
     def _from_preset(self, preset: str) -> Any:
         return _keras_hub().models.BertBackbone.from_preset(preset, dtype=self.dtype_policy)
 
-    def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> tuple[Any, Any]:
-        """States and mask of a batch.
+    def call(
+        self, inputs: Mapping[str, Tensor], training: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encodes the text of a batch.
 
         Args:
             inputs: Batch with `text_bert` `(batch, 3, steps)` int, rows ids, mask, segments; or
-                with `text` `(batch, steps, dim)` float and, where texts differ in length,
+                with `text` `(batch, steps, dim)` float and, if texts differ in length,
                 `text_length` `(batch,)` int.
             training: Whether the BERT's dropout is active.
 
         Returns:
-            States `(batch, steps, dim)` and mask `(batch, steps)`, 1.0 at a text's steps and 0.0
-            at padding, both in the layer's compute dtype.
+            States `(batch, steps, dim)` and mask `(batch, steps)`, 1.0 at true steps and 0.0 at
+            padding, both in the layer's compute dtype.
         """
         if self.bert is not None and TEXT_BERT in inputs:
             return self._encode(inputs[TEXT_BERT], training)
@@ -85,7 +89,7 @@ class TextStates(keras.layers.Layer):
             f"Received keys: {tuple(inputs)}. For an absent text pass zeros as '{TEXT}'."
         )
 
-    def _encode(self, tokens: Any, training: bool | None) -> tuple[Any, Any]:
+    def _encode(self, tokens: Tensor, training: bool | None) -> tuple[Tensor, Tensor]:
         dtype = keras.backend.standardize_dtype(tokens.dtype)
         if "int" not in dtype or len(tokens.shape) != 3 or tokens.shape[1] != 3:
             raise ValueError(
@@ -100,14 +104,16 @@ class TextStates(keras.layers.Layer):
         states = output["sequence_output"] if isinstance(output, Mapping) else output
         return ops.cast(states, self.compute_dtype), ops.cast(mask, self.compute_dtype)
 
-    def _mask(self, states: Any, length: Any) -> Any:
+    def _mask(self, states: Tensor, length: Tensor | None) -> Tensor:
         if length is None:
             return ops.ones_like(states[..., 0], dtype=self.compute_dtype)
         steps = ops.arange(ops.shape(states)[1], dtype="int32")
         return ops.cast(steps < ops.cast(length, "int32")[:, None], self.compute_dtype)
 
-    def compute_output_spec(self, inputs: Mapping[str, Any], training: bool | None = None) -> Any:
-        """Shapes by rule: tracing a BERT would need a number of steps that is known."""
+    def compute_output_spec(
+        self, inputs: Mapping[str, Tensor], training: bool | None = None
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Shapes without tracing: a BERT cannot be traced with an unknown number of steps."""
         if self.bert is not None and TEXT_BERT in inputs:
             batch, _, steps = inputs[TEXT_BERT].shape
             row = keras.KerasTensor((batch, steps), "int32")
@@ -131,12 +137,12 @@ class TextStates(keras.layers.Layer):
         bert = config.get("bert")
         if isinstance(bert, Mapping):
             if str(bert.get("registered_name", "")).startswith("keras_hub>"):
-                _keras_hub()  # its classes must be registered before one can be made
+                _keras_hub()  # registers its classes
             bert = keras.saving.deserialize_keras_object(bert)
         return super().from_config({**config, "bert": bert})
 
 
-def _keras_hub() -> Any:
+def _keras_hub() -> ModuleType:
     try:
         return importlib.import_module("keras_hub")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The metrics of section 4.3: functions, for what is reported, and Keras metrics, for `fit`."""
+"""The metrics of the paper's section 4.3, as functions of arrays and as Keras metrics for `fit`."""
 
 from keras_m3s.metrics.functions import (
     acc2,

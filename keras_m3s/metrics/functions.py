@@ -1,40 +1,41 @@
-"""The metrics of section 4.3 as functions of whole arrays: float64, not rounded.
+"""The metrics of the paper's section 4.3 as functions of arrays, in float64 and not rounded.
 
-What Acc-2 and F1 do with sentiment 0 differs between papers, so it has names:
+Papers treat sentiment 0 differently in Acc-2 and F1. The conventions have names:
 
     has0   0 counts as positive: y >= 0 against y < 0
-    non0   examples whose truth is 0 are left out: y > 0 against y < 0
-    neg0   0 counts as negative, as CH-SIMS does: y > 0 against y <= 0
+    non0   examples with true sentiment 0 are left out: y > 0 against y < 0
+    neg0   0 counts as negative, as for CH-SIMS: y > 0 against y <= 0
 
-Reference: M3S, section 4.3; definitions as in thuiar/Self-MM (1786283), utils/metricsTop.py, but
-that F1 weighs classes by how many examples truly have them. There the two arguments of `f1_score`
-are swapped, and the weights are the numbers of predictions.
+Reference: M3S, section 4.3; definitions as in thuiar/Self-MM (1786283), utils/metricsTop.py, except
+that F1 weights classes by their true examples. That code swaps the arguments of `f1_score` and so
+weights them by their predictions.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_m3s.registry import datasets
 
 ZEROS: tuple[str, ...] = ("has0", "non0", "neg0")
 
 SIMS_RANGE = (-1.0, 1.0)
-"""Range of CH-SIMS' labels; those of CMU-MOSI are in [-3, 3]."""
+"""Range of CH-SIMS' labels; CMU-MOSI's is [-3, 3]."""
 
 SIMS_EDGES: dict[int, tuple[float, ...]] = {3: (-0.1, 0.1), 5: (-0.7, -0.1, 0.1, 0.7)}
-"""Upper ends of all classes but the last, each belonging to its class."""
+"""Number of classes -> upper bounds, inclusive, of all classes but the last."""
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
-def mae(y_true: Any, y_pred: Any) -> float:
+def mae(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
     """Mean absolute error of sentiment scores `(batch,)` or `(batch, 1)`."""
     true, pred = _scores(y_true, y_pred)
     return float(np.mean(np.abs(pred - true)))
 
 
-def corr(y_true: Any, y_pred: Any) -> float:
+def corr(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
     """Pearson correlation between predicted and true sentiment.
 
     Args:
@@ -55,32 +56,32 @@ def corr(y_true: Any, y_pred: Any) -> float:
     return float(np.clip(true @ pred / np.sqrt(true @ true) / np.sqrt(pred @ pred), -1, 1))
 
 
-def acc2(y_true: Any, y_pred: Any, zero: str = "has0") -> float:
-    """Accuracy of the sign of sentiment; `zero` as above. NaN where no example is left."""
+def acc2(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, zero: str = "has0") -> float:
+    """Accuracy of the sign of sentiment; `zero` as above. NaN if no example is left."""
     true, pred = _signs(*_scores(y_true, y_pred), zero)
     return float(np.mean(true == pred)) if true.size else float("nan")
 
 
-def sentiment_f1(y_true: Any, y_pred: Any, zero: str = "has0") -> float:
-    """F1 of either sign of sentiment, weighted by true examples. NaN where none is left."""
+def sentiment_f1(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, zero: str = "has0") -> float:
+    """Weighted F1 of positive and negative sentiment; `zero` as above. NaN if none is left."""
     true, pred = _signs(*_scores(y_true, y_pred), zero)
     return f1(true, pred) if true.size else float("nan")
 
 
-def acc7(y_true: Any, y_pred: Any) -> float:
-    """Share of scores in the right one of seven classes: clipped to [-3, 3], then rounded.
+def acc7(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
+    """Accuracy over seven classes: scores clipped to [-3, 3], then rounded.
 
-    Halves go to the even class, as `np.round` has it: 0.5 to 0, 1.5 and 2.5 to 2.
+    Halves round to even, as in `np.round`: 0.5 to 0, 1.5 and 2.5 to 2.
     """
     true, pred = (np.round(np.clip(x, -3, 3)) for x in _scores(y_true, y_pred))
     return float(np.mean(true == pred))
 
 
-def sims_accuracy(y_true: Any, y_pred: Any, classes: int) -> float:
-    """Share of scores in the right one of CH-SIMS' 3 or 5 classes, split at ±0.1 (and ±0.7)."""
+def sims_accuracy(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, classes: int) -> float:
+    """Accuracy over CH-SIMS' 3 or 5 classes, with bounds at ±0.1 (and ±0.7)."""
     if classes not in SIMS_EDGES:
         raise ValueError(f"`classes` must be one of {tuple(SIMS_EDGES)}. Received: {classes}.")
-    # In float32, where 0.1 from a float32 file and the edge 0.1 are the same number.
+    # In float32, so that a label 0.1 of a float32 file equals the bound 0.1.
     edges = np.array(SIMS_EDGES[classes], "float32")
     true, pred = (
         np.digitize(x.astype("float32"), edges, right=True) for x in _scores(y_true, y_pred)
@@ -88,34 +89,34 @@ def sims_accuracy(y_true: Any, y_pred: Any, classes: int) -> float:
     return float(np.mean(true == pred))
 
 
-def accuracy(y_true: Any, y_pred: Any) -> float:
-    """Share of examples in the right class; classes as for `f1`."""
+def accuracy(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
+    """Accuracy over classes; arguments as for `f1`."""
     true, pred = _classes(y_true, y_pred)
     return float(np.mean(true == pred))
 
 
-def uar(y_true: Any, y_pred: Any) -> float:
-    """Unweighted average recall: the mean recall of all classes that have true examples."""
+def uar(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
+    """Unweighted average recall: the mean recall over classes with true examples."""
     from sklearn.metrics import recall_score
 
     true, pred = _classes(y_true, y_pred)
     return float(recall_score(true, pred, labels=np.unique(true), average="macro"))
 
 
-def f1(y_true: Any, y_pred: Any, average: str = "weighted") -> float:
-    """F1 over classes.
+def f1(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, average: str = "weighted") -> float:
+    """F1 averaged over classes.
 
     Args:
-        y_true: Int array `(batch,)` or `(batch, 1)`, the class of each example.
-        y_pred: The same, predicted, or scores of classes `(batch, classes)`.
-        average: `"weighted"` by true examples, as the paper has it, or `"macro"`: all classes that
-            occur in either array alike, as MMIN's code has it.
+        y_true: Int array `(batch,)` or `(batch, 1)`, the true class of each example.
+        y_pred: The predicted classes in the same form, or their scores `(batch, classes)`.
+        average: `"weighted"` by true examples, as in the paper, or `"macro"`, the plain mean over
+            all classes that occur in either array, as in MMIN's code.
 
     Returns:
         Scalar in [0, 1].
 
     Raises:
-        ValueError: If the arrays are empty, differ in size, or hold other than classes.
+        ValueError: If the arrays are empty, differ in size, or hold values that are not classes.
     """
     from sklearn.metrics import f1_score
 
@@ -125,14 +126,16 @@ def f1(y_true: Any, y_pred: Any, average: str = "weighted") -> float:
     return float(f1_score(true, pred, average=average, zero_division=0))
 
 
-def regression_metrics(y_true: Any, y_pred: Any, dataset: str = "cmu_mosi") -> dict[str, float]:
+def regression_metrics(
+    y_true: npt.ArrayLike, y_pred: npt.ArrayLike, dataset: str = "cmu_mosi"
+) -> dict[str, float]:
     """All metrics of sentiment scores, in the paper's order.
 
     Args:
-        y_true: Float array `(batch,)` or `(batch, 1)`.
+        y_true: Float array `(batch,)` or `(batch, 1)`, sentiment scores.
         y_pred: The same, predicted.
-        dataset: Name of the data set; those with labels in [-1, 1] are clipped to that and scored as
-            CH-SIMS, all others as CMU-MOSI.
+        dataset: Name of the data set. One with labels in [-1, 1] is scored as CH-SIMS, with both
+            arrays clipped to that range; all others are scored as CMU-MOSI.
 
     Returns:
         `mae`, `corr`, then `acc2_has0`, `acc2_non0`, `f1_has0`, `f1_non0`, `acc7`; for CH-SIMS
@@ -164,17 +167,17 @@ def regression_metrics(y_true: Any, y_pred: Any, dataset: str = "cmu_mosi") -> d
     }
 
 
-def classification_metrics(y_true: Any, y_pred: Any) -> dict[str, float]:
-    """`acc`, `uar` and `f1` (weighted), in the paper's order; arguments as for `f1`."""
+def classification_metrics(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, float]:
+    """All metrics of classes, `acc`, `uar` and weighted `f1`, in the paper's order; see `f1`."""
     true, pred = _classes(y_true, y_pred)
     return {"acc": accuracy(true, pred), "uar": uar(true, pred), "f1": f1(true, pred)}
 
 
-def _scores(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
+def _scores(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> tuple[Array, Array]:
     return _same_size(_finite("y_true", y_true).ravel(), _finite("y_pred", y_pred).ravel())
 
 
-def _classes(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
+def _classes(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> tuple[Array, Array]:
     true, pred = _finite("y_true", y_true), _finite("y_pred", y_pred)
     if pred.ndim == 2 and pred.shape[1] > 1:
         pred = pred.argmax(-1)
@@ -187,7 +190,8 @@ def _classes(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
     return _same_size(true.ravel().astype("int64"), pred.ravel().astype("int64"))
 
 
-def _finite(name: str, y: Any) -> Array:
+def _finite(name: str, y: npt.ArrayLike) -> Array:
+    """The array in float64; raises on NaN and infinity."""
     array = np.asarray(y, "float64")
     bad = ~np.isfinite(array)
     if bad.any():
@@ -201,14 +205,14 @@ def _finite(name: str, y: Any) -> Array:
 def _same_size(true: Array, pred: Array) -> tuple[Array, Array]:
     if true.shape != pred.shape or not true.size:
         raise ValueError(
-            "`y_true` and `y_pred` must hold one value for each of the same, one or more examples. "
+            "`y_true` and `y_pred` must have the same number of values, at least 1. "
             f"Received: {true.size} true, {pred.size} predicted values."
         )
     return true, pred
 
 
 def _signs(true: Array, pred: Array, zero: str) -> tuple[Array, Array]:
-    """1 for positive sentiment and 0 for negative, of the examples that count."""
+    """Whether sentiment is positive, for the examples that `zero` keeps."""
     check_zero(zero)
     if zero == "has0":
         return true >= 0, pred >= 0
@@ -217,5 +221,6 @@ def _signs(true: Array, pred: Array, zero: str) -> tuple[Array, Array]:
 
 
 def check_zero(zero: str) -> None:
+    """Raises unless `zero` is one of `ZEROS`."""
     if zero not in ZEROS:
         raise ValueError(f"`zero` must be one of {ZEROS}. Received: {zero!r}.")

@@ -1,55 +1,63 @@
-"""The metrics of section 4.3 as Keras metrics: the same numbers from batches, in float32.
+"""The metrics of the paper's section 4.3 as Keras metrics, accumulated over batches in float32.
 
-They run on every backend inside `fit`, take sample weights, and are saved with a compiled model.
-What they report before any example has come is 0, as Keras metrics do.
+They give the numbers of `keras_m3s.metrics.functions` inside `fit` on every backend, take sample
+weights, and are saved with a compiled model. Before the first example the result is 0, as for
+Keras' own metrics.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
 from keras_m3s.metrics.functions import check_zero
 
-# State is float32 whatever the precision of the model: in float16, counts would stop at 2048.
+Tensor: TypeAlias = Any
+"""A tensor of the Keras backend."""
+
 STATE = "float32"
+"""Type of the state in any precision of the model: float16 cannot count beyond 2048."""
 
 
-def _flat(y: Any) -> Any:
+def _flat(y: Tensor) -> Tensor:
+    """Float32 `(batch,)`."""
     return ops.reshape(ops.cast(y, STATE), (-1,))
 
 
-def _pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+def _pair(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as float32 `(batch,)`; raises if their sizes differ."""
     true, pred = _flat(y_true), _flat(y_pred)
     if None not in (true.shape[0], pred.shape[0]) and true.shape[0] != pred.shape[0]:
         raise ValueError(
-            "`y_true` and `y_pred` must hold one value for each of the same examples. "
+            "`y_true` and `y_pred` must have the same number of values. "
             f"Received: shapes {tuple(y_true.shape)} and {tuple(y_pred.shape)}."
         )
     return true, pred
 
 
-def _weights(sample_weight: Any, like: Any) -> Any:
-    """One weight per example, from `(batch,)`, `(batch, 1)`, a scalar or `None`."""
+def _weights(sample_weight: Tensor | None, like: Tensor) -> Tensor:
+    """Weights `(batch,)`, from `(batch,)`, `(batch, 1)`, a scalar or `None`."""
     ones = ops.ones_like(like, dtype=STATE)
     return ones if sample_weight is None else ones * _flat(sample_weight)
 
 
-def _positive(y: Any, zero: str) -> Any:
+def _positive(y: Tensor, zero: str) -> Tensor:
+    """Whether sentiment counts as positive."""
     return y >= 0 if zero == "has0" else y > 0
 
 
-def _without_zeros(weights: Any, true: Any, zero: str) -> Any:
+def _without_zeros(weights: Tensor, true: Tensor, zero: str) -> Tensor:
+    """Weights with 0 for the examples that `zero` leaves out."""
     return ops.where(true == 0, 0.0, weights) if zero == "non0" else weights
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class PearsonCorrelation(keras.metrics.Metric):
-    """`corr` from batches: means and centred second moments, merged as by Chan et al.
+    """`corr` over batches: running means and central second moments, merged as in Chan et al.
 
-    Sums of squares would lose the correlation of scores far from 0 in float32; this does not.
-    Under a TensorFlow strategy, where Keras adds up the replicas' states, the result is the
-    correlation within replicas: the little that their means differ by does not count.
+    Unlike sums of squares, this keeps its precision in float32 for scores far from 0. Under a
+    TensorFlow distribution strategy, where Keras sums the state of the replicas, the result is the
+    correlation within replicas; the difference between their means is not included.
 
     Reference: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing
     sample variances", 1979.
@@ -62,11 +70,13 @@ class PearsonCorrelation(keras.metrics.Metric):
         self.squares = self.add_variable((2,), "zeros", dtype=STATE, name="squares")
         self.product = self.add_variable((), "zeros", dtype=STATE, name="product")
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         true, pred = _pair(y_true, y_pred)
         weights = _weights(sample_weight, true)
         scores = ops.stack([true, pred])
-        # Deviations from one example that counts: all exactly 0 where a side is constant.
+        # Deviations from an example with weight: exactly 0 if all scores are equal.
         pivot = ops.take(scores, ops.argmax(weights), axis=1)
         deviations = scores - pivot[:, None]
         weight = ops.sum(weights)
@@ -86,7 +96,7 @@ class PearsonCorrelation(keras.metrics.Metric):
         self.means.assign_add(delta * share)
         self.weight.assign(total)
 
-    def result(self) -> Any:
+    def result(self) -> Tensor:
         scale = ops.prod(ops.sqrt(self.squares))
         correlation = self.product / ops.where(scale > 0, scale, 1.0)
         return ops.where(scale > 0, ops.clip(correlation, -1.0, 1.0), 0.0)
@@ -94,11 +104,11 @@ class PearsonCorrelation(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class SentimentAccuracy(keras.metrics.Mean):
-    """`acc2` from batches: right signs of sentiment.
+    """`acc2` over batches: accuracy of the sign of sentiment.
 
     Args:
         zero: `"has0"`, `"non0"` or `"neg0"`, see `keras_m3s.metrics.functions`.
-        name: `acc2_` and `zero` where not given.
+        name: Default: `acc2_` followed by `zero`.
     """
 
     def __init__(self, zero: str = "has0", name: str | None = None, dtype: Any = STATE) -> None:
@@ -106,11 +116,13 @@ class SentimentAccuracy(keras.metrics.Mean):
         super().__init__(name=name or f"acc2_{zero}", dtype=dtype)
         self.zero = zero
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         true, pred = _pair(y_true, y_pred)
-        right = _positive(true, self.zero) == _positive(pred, self.zero)
+        correct = _positive(true, self.zero) == _positive(pred, self.zero)
         super().update_state(
-            ops.cast(right, STATE), _without_zeros(_weights(sample_weight, true), true, self.zero)
+            ops.cast(correct, STATE), _without_zeros(_weights(sample_weight, true), true, self.zero)
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -119,21 +131,24 @@ class SentimentAccuracy(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class SevenClassAccuracy(keras.metrics.Mean):
-    """`acc7` from batches: scores clipped to [-3, 3] and rounded, halves to the even class."""
+    """`acc7` over batches: scores clipped to [-3, 3], then rounded, halves to even."""
 
     def __init__(self, name: str = "acc7", dtype: Any = STATE) -> None:
         super().__init__(name=name, dtype=dtype)
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         true, pred = (ops.round(ops.clip(y, -3.0, 3.0)) for y in _pair(y_true, y_pred))
         super().update_state(ops.cast(true == pred, STATE), _weights(sample_weight, true))
 
 
 class _Confusion(keras.metrics.Metric):
-    """Weighted counts of (true class, predicted class); a subclass reads a number off them.
+    """Weighted confusion matrix; subclasses compute their result from it.
 
     Args:
-        num_classes: Classes are 0 to `num_classes` - 1; examples of another are not counted.
+        num_classes: Number of classes; examples with other labels than 0 .. `num_classes` - 1 are
+            ignored.
     """
 
     def __init__(self, num_classes: int, name: str, dtype: Any = STATE) -> None:
@@ -144,25 +159,28 @@ class _Confusion(keras.metrics.Metric):
         shape = (num_classes, num_classes)
         self.counts = self.add_variable(shape, "zeros", dtype=STATE, name="counts")
 
-    def classes(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        """The classes of all examples; predictions are classes or `(batch, num_classes)`."""
+    def classes(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+        """True and predicted class of each example, from classes or `(batch, num_classes)`."""
         if len(y_pred.shape) == 2 and y_pred.shape[1] == self.num_classes:
             y_pred = ops.argmax(y_pred, axis=-1)
         return _pair(y_true, y_pred)
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         true, pred = self.classes(y_true, y_pred)
         self._count(true, pred, _weights(sample_weight, true))
 
-    def _count(self, true: Any, pred: Any, weights: Any) -> None:
-        # Not `segment_sum`: on torch it cannot be traced for its shape.
+    def _count(self, true: Tensor, pred: Tensor, weights: Tensor) -> None:
+        """Adds a batch to the confusion matrix."""
+        # Not `segment_sum`, whose output shape cannot be traced on PyTorch.
         labels = ops.arange(self.num_classes, dtype=STATE)
         rows = ops.cast(true, STATE)[:, None, None] == labels[:, None]
         cells = rows & (ops.cast(pred, STATE)[:, None, None] == labels)
         self.counts.assign_add(ops.sum(weights[:, None, None] * ops.cast(cells, STATE), axis=0))
 
-    def _right_true_predicted(self) -> tuple[Any, Any, Any]:
-        """Of each class: counts of right predictions, of true examples, of predictions."""
+    def _correct_true_predicted(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Per class: number of correct predictions, of true examples, of predictions."""
         return (
             ops.diagonal(self.counts),
             ops.sum(self.counts, axis=1),
@@ -175,37 +193,37 @@ class _Confusion(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class UnweightedAverageRecall(_Confusion):
-    """`uar` from batches: the mean recall of all classes that have true examples."""
+    """`uar` over batches: the mean recall over classes with true examples."""
 
     def __init__(self, num_classes: int, name: str = "uar", dtype: Any = STATE) -> None:
         super().__init__(num_classes, name, dtype)
 
-    def result(self) -> Any:
-        right, true, _ = self._right_true_predicted()
+    def result(self) -> Tensor:
+        correct, true, _ = self._correct_true_predicted()
         occurring = ops.sum(ops.cast(true > 0, STATE))
-        return ops.divide_no_nan(ops.sum(ops.divide_no_nan(right, true)), occurring)
+        return ops.divide_no_nan(ops.sum(ops.divide_no_nan(correct, true)), occurring)
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class WeightedF1(_Confusion):
-    """`f1` from batches: F1 of each class, weighted by its true examples."""
+    """`f1` over batches: F1 of each class, weighted by its true examples."""
 
     def __init__(self, num_classes: int, name: str = "f1", dtype: Any = STATE) -> None:
         super().__init__(num_classes, name, dtype)
 
-    def result(self) -> Any:
-        right, true, predicted = self._right_true_predicted()
-        scores = ops.divide_no_nan(2.0 * right, true + predicted)
+    def result(self) -> Tensor:
+        correct, true, predicted = self._correct_true_predicted()
+        scores = ops.divide_no_nan(2.0 * correct, true + predicted)
         return ops.divide_no_nan(ops.sum(true * scores), ops.sum(true))
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class SentimentF1(WeightedF1):
-    """`sentiment_f1` from batches: weighted F1 of positive and negative sentiment.
+    """`sentiment_f1` over batches: weighted F1 of positive and negative sentiment.
 
     Args:
         zero: `"has0"`, `"non0"` or `"neg0"`, see `keras_m3s.metrics.functions`.
-        name: `f1_` and `zero` where not given.
+        name: Default: `f1_` followed by `zero`.
     """
 
     def __init__(self, zero: str = "has0", name: str | None = None, dtype: Any = STATE) -> None:
@@ -213,7 +231,9 @@ class SentimentF1(WeightedF1):
         super().__init__(2, name or f"f1_{zero}", dtype)
         self.zero = zero
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         true, pred = _pair(y_true, y_pred)
         weights = _without_zeros(_weights(sample_weight, true), true, self.zero)
         self._count(_positive(true, self.zero), _positive(pred, self.zero), weights)

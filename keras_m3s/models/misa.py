@@ -17,16 +17,12 @@ import numpy as np
 from keras import ops
 
 from keras_m3s import losses
+from keras_m3s.layers.gradient_reversal import GradientReversal
 from keras_m3s.layers.recurrent import GRU, LSTM
 from keras_m3s.layers.text_states import TEXT, TextStates
-from keras_m3s.layers.torch_defaults import (
-    EPSILON,
-    Dropout,
-    GradientReversal,
-    Linear,
-    TransformerEncoderLayer,
-)
+from keras_m3s.layers.torch_defaults import EPSILON, Dropout, Linear
 from keras_m3s.layers.torch_defaults import activation as named_activation
+from keras_m3s.layers.transformer import TransformerEncoderLayer
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models.base import PREDICTION, BaseModel, count_classes

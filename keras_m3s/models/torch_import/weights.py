@@ -139,7 +139,7 @@ def gru(prefix: str, rnn: Any, layer: int = 0) -> Iterator[TorchWeight]:
 
 
 def transformer_encoder_layer(prefix: str, layer: Any) -> Iterator[TorchWeight]:
-    """`nn.TransformerEncoderLayer` to `keras_m3s.layers.torch_defaults.TransformerEncoderLayer`."""
+    """`nn.TransformerEncoderLayer` to `keras_m3s.layers.TransformerEncoderLayer`."""
     attention = f"{prefix}.self_attn"
     yield TorchWeight(f"{attention}.in_proj_weight", layer.projection.kernel, np.transpose)
     yield TorchWeight(f"{attention}.in_proj_bias", layer.projection.bias)

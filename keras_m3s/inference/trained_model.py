@@ -1,0 +1,57 @@
+"""`RunModel`: the best model of a trained run, and the inputs that it reads."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_m3s.experiments.checkpoints import best_model
+from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.layers.text_states import TextStates
+from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT
+
+CLS, SEP = 101, 102
+"""Ids of [CLS] and [SEP] in BERT's vocabularies, English and Chinese."""
+
+
+class RunModel:
+    """The best model of a run, for inference.
+
+    Args:
+        run: A trained run.
+
+    Attributes:
+        experiment: The run's `Experiment`.
+        model: The base model, without the missing-modality transform.
+        shapes: Name of an input -> its shape in training, without the batch axis.
+
+    Raises:
+        FileNotFoundError: `run` is no run directory, or has no model yet.
+        DamagedRunError: A file of the run cannot be read.
+    """
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.experiment = run.experiment()
+        self.model = best_model(run, compile=False).model
+        built = self.model.get_build_config()["input_shape"]
+        self.shapes: dict[str, tuple[int, ...]] = {
+            key: tuple(shape[1:]) for key, shape in built.items() if key not in (DRAWS, COMPLEMENT)
+        }
+        # Data sets may hold both kinds of text. A model reads one of them; the other is optional.
+        self.shapes.pop("text" if self._reads_tokens() else TEXT_BERT, None)
+
+    def _reads_tokens(self) -> bool:
+        return TEXT_BERT in self.shapes and any(
+            isinstance(layer, TextStates) and layer.bert is not None
+            for layer in self.model._flatten_layers()
+        )
+
+    def predict(self, x: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Predictions of one batch.
+
+        Args:
+            x: Batch with the inputs in `shapes`.
+
+        Returns:
+            Float32 `(batch, outputs)`: scores, or logits of classes.
+        """
+        return np.asarray(self.model.predict_on_batch(dict(x)), "float32")
