@@ -28,7 +28,7 @@ def inspect(path: pathlib.Path) -> None:
         click.echo(f"  - {line}")
     for line in found.notes:
         click.echo(f"  note: {line}")
-    if found.reader:
-        click.echo(f"\nRead it with:\n  {found.reader}")
+    if found.commands:
+        click.echo("\nRead it with:\n  " + "\n  ".join(found.commands))
     if found.problems:
         sys.exit(1)

@@ -144,7 +144,7 @@ def nan(folder):
 
 
 BROKEN = {
-    "no label.csv": (lambda f: (f / "label.csv").unlink(), "must hold label.csv"),
+    "no label.csv": (lambda f: (f / "label.csv").unlink(), "a folder of .npy with label.csv. Received: clips to predict"),
     "no table": (lambda f: (f / "label.csv").write_bytes(b"\xff\xfe\x00"), "table in UTF-8"),
     "no lines": (lambda f: (f / "label.csv").write_text("video_id,clip_id\n"), "at least one line"),
     "no mode": (at(2, mode=""), "line 4: must have a value"),
@@ -154,7 +154,8 @@ BROKEN = {
     "a NaN label": (at(3, label="nan"), "line 5: label must be a finite number"),
     "an id twice": (at(1, video_id="train0", clip_id="000"), "line 3: 'train0.*must be there once"),
     "a path as id": (at(0, video_id="../.."), "ids must be names of files"),
-    "no audio": (lambda f: (f / "audio.npy").unlink(), "There must be .*audio.npy, or a file audio/"),
+    "no arrays": (lambda f: [path.unlink() for path in f.glob("*.npy")], "There must be .*audio.npy .* or a file audio/"),
+    "a file too few": (lambda f: ((f / "audio.npy").unlink(), (f / "audio").mkdir()), "There must be .*audio.npy, or a file audio/.*Received: 9 missing"),
     "cut off": (cut, "audio.npy must be a whole file of numpy"),
     "objects": (saved("audio", np.array([None] * 9, object)), "audio.npy must be a whole file"),
     "rank 2": (saved("vision", np.ones((9, 2))), r"vision.npy must be a numeric array \(N, steps"),

@@ -37,7 +37,7 @@ def _array(array: np.ndarray) -> str:
         return f"array {array.shape} of {array.dtype}{first}"
     if array.ndim == 0:
         return describe(array[()])
-    return f"object array {array.shape}{_entries(array.ravel().tolist()) or ' of nothing'}"
+    return f"object array {array.shape} of{_entries(array.ravel().tolist()) or ' nothing'}"
 
 
 def _entries(entries: Sequence[Any]) -> str:
