@@ -24,8 +24,9 @@ def inspect(path: pathlib.Path) -> None:
     for line in found.holds:
         click.echo(f"  {line}")
     click.echo("\nWrong:" if found.problems else "\nNothing wrong was found.")
-    for line in found.problems:
-        click.echo(f"  - {line}")
+    for row, line in enumerate(found.problems):
+        first = "What reading it says first: " if found.holds and row == 0 else ""
+        click.echo(f"  - {first}{line}")
     for line in found.notes:
         click.echo(f"  note: {line}")
     if found.commands:

@@ -114,11 +114,12 @@ def _header(path: pathlib.Path, text: str, needed: Sequence[str]) -> tuple[str, 
     if not fit:
         if formats.sniff(path).name not in (formats.TEXT, formats.PICKLE, "empty"):
             formats.check(path, formats.TEXT, "a table in UTF-8")
-        shown = [name[:SHOWN] for name in names[:12]]
-        arrived = f"the columns {shown}, separated by {SEPARATORS[separator]}"
+        shown = ", ".join(repr(name[:SHOWN]) for name in names[:12])
+        arrived = f"{shown}, separated by {SEPARATORS[separator]}" if any(names) else "no columns"
+        lacking = ", ".join(name.partition("|")[0] for name in _lacking(names, needed))
         raise DataError(
-            f"{place} must have the columns {_listed(needed)} and at least one line. Missing: "
-            f"{_lacking(names, needed)}. Received: {arrived if any(names) else 'no columns'}."
+            f"{place} must have the columns {_listed(needed)}. Received: {arrived}. "
+            f"Missing: {lacking}."
         )
     twice = sorted({name for name in names if name in KNOWN and names.count(name) > 1})
     if twice:
@@ -143,8 +144,8 @@ def _lacking(names: Sequence[str], needed: Sequence[str]) -> list[str]:
     return [name for name in needed if not set(name.split("|")) & set(names)]
 
 
-def _listed(needed: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name.partition("|")[0] for name in needed)
+def _listed(needed: Sequence[str]) -> str:
+    return ", ".join(name.partition("|")[0] for name in needed)
 
 
 def _says_separator(cells: Sequence[str], separator: str) -> bool:

@@ -2,11 +2,11 @@
 
     a file     a pickle or .npz in MMSA's schema (see `mmsa`), with splits or without; of `audio`,
                `vision`, `text`, `text_bert` at least one; `id`, `audio_lengths`, `vision_lengths`,
-               `text_lengths` where there are such. All else, labels too, is left unread. Or
-               one clip, (steps, dim) and `text_bert` (3, steps), as MMSA-FET's `run_single` saves it
-    a folder   audio.npy (N, steps, dim), or audio/{video_id}/{clip_id}.npy (steps, dim); likewise the
-               others; audio_lengths.npy, text_bert.npy; label.csv with the columns video_id and
-               clip_id says which clips there are. A clip without its file is missing
+               `text_lengths` where there are such. All else, labels too, is left unread. Or one
+               clip, (steps, dim) and `text_bert` (3, steps), as `run_single` of MMSA-FET saves it
+    a folder   audio.npy (N, steps, dim), or audio/{video_id}/{clip_id}.npy (steps, dim); likewise
+               the others; audio_lengths.npy, text_bert.npy; label.csv with the columns video_id
+               and clip_id says which clips there are. A clip without its file is missing
 
 Steps that hold a NaN count as missing, and so does -inf in audio: both become 0.
 """

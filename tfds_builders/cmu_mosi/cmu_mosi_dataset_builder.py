@@ -98,14 +98,19 @@ class CmuMosi(FeatureFileBuilder):
         names = (word_lists.EMBEDDINGS, word_lists.VOCABULARY)
         beside = [path for name in names if (path := files.find(folder, name)).is_file()]
         lists = word_lists.find(folder)
-        if not lists or not beside:
-            raise self.absent(
-                f"{[*word_lists.FILES.values()]}, or MAG-BERT's one pickle, and "
-                f"`{word_lists.VOCABULARY}` of bert-base-uncased or a table "
-                f"`{word_lists.EMBEDDINGS}` for the words,",
-                folder,
-            )
-        return [*lists, *beside]
+        if lists and beside:
+            return [*lists, *beside]
+        missing = [
+            name for name in word_lists.FILES.values() if not files.find(folder, name).is_file()
+        ]
+        missing = [f"{', '.join(missing)} (or MAG-BERT's one pickle)"] if not lists else []
+        if not beside:
+            table = f", or a table {word_lists.EMBEDDINGS}" if len(lists) != 1 else ""
+            missing.append(f"{word_lists.VOCABULARY} of bert-base-uncased{table}, for the words")
+        raise FileNotFoundError(
+            f"`{self.name}/{self.builder_config.name}` lacks {'; '.join(missing)}. It must be in "
+            f"its manual directory, {folder}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+        )
 
     def _sequences(self, folder: Any) -> dict[str, Any]:
         kinds = csd.find(folder)

@@ -33,12 +33,18 @@ EMBEDDINGS, VOCABULARY = "embeddings.npy", "vocab.txt"
 
 
 def find(folder: Any) -> list[pathlib.Path]:
-    """The three files of lists in a folder, or else its only pickle; empty without either."""
+    """The three files of lists in a folder, or else the one pickle that may be MAG-BERT's.
+
+    Empty where there is neither.
+    """
     paths = [files.find(folder, name) for name in FILES.values()]
     if all(path.is_file() for path in paths):
         return paths
-    alone = files.pickles_in(folder)
-    return alone if len(alone) == 1 else []
+    names = [path.name.casefold() for path in paths]
+    others = [path for path in files.pickles_in(folder) if path.name.casefold() not in names]
+    if len(others) > 1:
+        others = [path for path in others if is_mag_bert(pickles.load(path))]
+    return others if len(others) == 1 else []
 
 
 def read(paths: Sequence[Any]) -> dict[str, Segments]:
