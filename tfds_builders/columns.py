@@ -64,6 +64,9 @@ def _advice(key: str, values: Any) -> str:
         if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "fiub":
             return " Where each row has one 1, `array.argmax(axis=1)` gives the classes."
         return " Number the classes from 0 on."
+    texts = values.ravel().tolist() if isinstance(values, np.ndarray) else values
+    if isinstance(texts, list | tuple) and any(isinstance(one, str | bytes) for one in texts):
+        return " Save them as numbers."
     return ""
 
 

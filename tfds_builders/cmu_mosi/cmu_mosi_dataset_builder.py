@@ -100,16 +100,17 @@ class CmuMosi(FeatureFileBuilder):
         lists = word_lists.find(folder)
         if lists and beside:
             return [*lists, *beside]
-        missing = [
-            name for name in word_lists.FILES.values() if not files.find(folder, name).is_file()
-        ]
-        missing = [f"{', '.join(missing)} (or MAG-BERT's one pickle)"] if not lists else []
+        wanted = word_lists.FILES.values()
+        absent = [name for name in wanted if not files.find(folder, name).is_file()]
+        missing = [] if lists else [f"{', '.join(absent)} (or MAG-BERT's one pickle)"]
         if not beside:
-            table = f", or a table {word_lists.EMBEDDINGS}" if len(lists) != 1 else ""
-            missing.append(f"{word_lists.VOCABULARY} of bert-base-uncased{table}, for the words")
+            what = f", or a table {word_lists.EMBEDDINGS}, for the words"
+            if len(lists) == 1:
+                what = f" for the words of {lists[0].name}: MAG-BERT's layout has no ids of them"
+            missing.append(f"{word_lists.VOCABULARY} of bert-base-uncased{what}")
         raise FileNotFoundError(
-            f"`{self.name}/{self.builder_config.name}` lacks {'; '.join(missing)}. It must be in "
-            f"its manual directory, {folder}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            f"`{self.name}/{self.builder_config.name}` must have all its files in its manual "
+            f"directory, {folder}. Missing: {'; '.join(missing)}."
         )
 
     def _sequences(self, folder: Any) -> dict[str, Any]:

@@ -32,19 +32,24 @@ FILES = {"train": "train.pkl", "valid": "dev.pkl", "test": "test.pkl"}
 EMBEDDINGS, VOCABULARY = "embeddings.npy", "vocab.txt"
 
 
-def find(folder: Any) -> list[pathlib.Path]:
-    """The three files of lists in a folder, or else the one pickle that may be MAG-BERT's.
-
-    Empty where there is neither.
-    """
+def three(folder: Any) -> list[pathlib.Path]:
+    """The files of `FILES` in a folder; empty where one is not there."""
     paths = [files.find(folder, name) for name in FILES.values()]
-    if all(path.is_file() for path in paths):
+    return paths if all(path.is_file() for path in paths) else []
+
+
+def find(folder: Any) -> list[pathlib.Path]:
+    """The three files of lists, or else MAG-BERT's one; empty where there is neither.
+
+    Raises:
+        DataError: a pickle that may be MAG-BERT's is damaged.
+    """
+    if paths := three(folder):
         return paths
-    names = [path.name.casefold() for path in paths]
-    others = [path for path in files.pickles_in(folder) if path.name.casefold() not in names]
-    if len(others) > 1:
-        others = [path for path in others if is_mag_bert(pickles.load(path))]
-    return others if len(others) == 1 else []
+    named = FILES.values()
+    others = [path for path in files.pickles_in(folder) if path.name.casefold() not in named]
+    found = [path for path in others if is_mag_bert(pickles.load(path))]
+    return found if len(found) == 1 else []
 
 
 def read(paths: Sequence[Any]) -> dict[str, Segments]:

@@ -12,7 +12,8 @@ from ..cmu_mosi import word_lists
 from ..describing import describe
 from ..limits import DataError, Problems
 from ..segments import MODALITIES, UNIMODAL, Segments, split_names, warn_narrow
-from .source import LABELS, Source, command, own_command
+from .mosi import ListsReader
+from .source import LABELS, Reader, Source, command, own_command
 
 
 class SegmentsReader:
@@ -58,7 +59,7 @@ class SegmentsFolderReader:
         problems = Problems()
         for pickle in _pickles(source.path):
             with problems.noted():
-                if SegmentsReader().recognises(Source(pickle)):
+                if _reader(Source(pickle)) is not None:
                     return True
         problems.raise_any()
         return False
@@ -74,10 +75,16 @@ class SegmentsFolderReader:
         for path in _pickles(source.path):
             with problems.noted():
                 pickle = Source(path)
-                if SegmentsReader().recognises(pickle):
-                    commands += SegmentsReader().commands(pickle)
+                reader = _reader(pickle)
+                commands += [] if reader is None else reader.commands(pickle)
         problems.raise_any()
         return commands
+
+
+def _reader(source: Source) -> Reader | None:
+    """The reader of a pickle that has splits."""
+    readers: tuple[Reader, ...] = (SegmentsReader(), ListsReader())
+    return next((reader for reader in readers if reader.recognises(source)), None)
 
 
 class ClipsReader:

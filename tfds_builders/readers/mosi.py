@@ -18,13 +18,12 @@ class ListsReader:
 
     def recognises(self, source: Source) -> bool:
         if source.is_folder:
-            found = word_lists.find(source.path)
-            return len(found) > 1 or any(_is_list(Source(path).content) for path in found)
+            return bool(word_lists.three(source.path))
         return _is_list(source.content)
 
     def kind(self, source: Source) -> str:
         if source.is_folder:
-            return "lists of segments, as MISA, MMIM and MAG-BERT write them"
+            return "lists of segments, as MISA and MMIM write them"
         held = source.content
         if word_lists.is_mag_bert(held):
             return "lists of segments in the layout of MAG-BERT"
@@ -32,7 +31,7 @@ class ListsReader:
 
     def holds(self, source: Source) -> list[str]:
         if source.is_folder:
-            return [path.name for path in word_lists.find(source.path)]
+            return [path.name for path in word_lists.three(source.path)]
         held, lines = source.content, []
         if word_lists.is_mag_bert(held):
             names = split_names(held)
