@@ -144,6 +144,7 @@ def integers(
     """
     if array.dtype.kind == "f":
         finite(place, key, array, ids, advice)
+        array = array.astype(np.float64)  # 2**31 is no float16
     if array.size and (np.any(array != np.round(array)) or np.abs(array).max() >= 2**31):
         raise DataError(f"{place}: `{key}` must hold whole numbers below 2**31. "
                         f"Received: values {array.min()}..{array.max()}.")  # fmt: skip
