@@ -1,4 +1,4 @@
-"""`keras-m3s inspect`: what a file holds, what is wrong with it, what reads it."""
+"""`keras-m3s inspect`: what a file holds, what is wrong with it, which command reads it."""
 
 import pathlib
 import sys
@@ -9,13 +9,17 @@ import click
 @click.command()
 @click.argument("path", metavar="FILE", type=click.Path(path_type=pathlib.Path))
 def inspect(path: pathlib.Path) -> None:
-    """Print what FILE (or a folder) holds, what is wrong with it, and which data set reads it.
+    """Print what FILE (or a folder) holds, what is wrong with it, and which command reads it.
 
-    No code in the file is run. Ends with status 1 where something is wrong.
+    FILE is told by its content, whatever its ending: features of MMSA, MulT, MISA, MMIM, MAG-BERT,
+    MMSA-FET, the CMU-MultimodalSDK or MMIN, .npz and folders of .npy, recordings with label.csv;
+    of an archive, a web page or the like it says so, and what to do. It is read as the command
+    that is named reads it. No code in the file is run. Ends with status 1 where something is wrong.
 
     \b
     Example:
       keras-m3s inspect ~/data/mosi/unaligned_50.pkl
+      keras-m3s inspect ~/data/mosi
     """
     from keras_m3s import data
 
@@ -24,11 +28,12 @@ def inspect(path: pathlib.Path) -> None:
     for line in found.holds:
         click.echo(f"  {line}")
     click.echo("\nWrong:" if found.problems else "\nNothing wrong was found.")
-    for line in found.problems:
-        click.echo(f"  - {line}")
+    for row, line in enumerate(found.problems):
+        first = "What reading it says first: " if found.holds and row == 0 else ""
+        click.echo(f"  - {first}{line}")
     for line in found.notes:
         click.echo(f"  note: {line}")
-    if found.reader:
-        click.echo(f"\nRead it with:\n  {found.reader}")
+    if found.commands:
+        click.echo("\nRead it with:\n  " + "\n  ".join(found.commands))
     if found.problems:
         sys.exit(1)

@@ -10,7 +10,7 @@ from keras_m3s.cli.options import data_options
 
 @click.command()
 @click.argument("dataset", required=False)
-@click.option("--from", "source", type=click.Path(path_type=pathlib.Path), help="Own data: a .pkl or .npz in MMSA's schema, or a folder of .npy with label.csv.")  # fmt: skip
+@click.option("--from", "source", type=click.Path(path_type=pathlib.Path), help="Own data: a .pkl or .npz in MMSA's or MulT's schema, or a folder of .npy with label.csv.")  # fmt: skip
 @click.option("--name", help="What to call own data; then `--dataset NAME` everywhere.")
 @data_options
 def prepare(
@@ -18,14 +18,24 @@ def prepare(
 ) -> None:
     """Turn DATASET's files, or your own, into a TFDS data set that every command takes by name.
 
+    Which of the two reads a file, and with which options, `keras-m3s inspect FILE` says. Of MMSA's
+    two pickles in one folder, --config chooses. A modality that own data has not is one step of
+    zeros, with a warning.
+
     \b
     Example:
       keras-m3s prepare cmu_mosi --manual-dir ~/data/mosi
+      keras-m3s prepare cmu_mosi --manual-dir ~/data/mosi --config unaligned_50
       keras-m3s prepare --from my.pkl --name mine
       keras-m3s train --dataset mine
     """
     from keras_m3s import data
 
+    if dataset is not None and source is None and pathlib.Path(dataset).expanduser().exists():
+        raise click.UsageError(
+            f"DATASET must be a name. Received: the path {dataset}. For data of your own: "
+            f"keras-m3s prepare --from {dataset} --name NAME"
+        )
     if (dataset is None) == (source is None) or (source is None) != (name is None):
         raise click.UsageError(
             "Give either DATASET, or --from FILE --name NAME for data of your own."

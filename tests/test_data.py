@@ -135,7 +135,7 @@ BROKEN = {
     "no steps": (put("test", "vision", np.zeros((3, 0, 2))), "steps and dim >= 1"),
     "a list": (put("test", "audio", [np.zeros((4, 2))] * 3), "Received: list of 3.*stack"),
     "strings for numbers": (put("test", "audio", np.full((3, 4, 2), "1")), "numeric array"),
-    "object array": (put("test", "audio", np.array([None] * 3, object)), "strings only or numbers"),
+    "object array": (put("test", "audio", np.array([None] * 3, object)), "object array .3,. of NoneType, the first None"),
     "other dims": (put("test", "audio", np.ones((3, 9, 4))), "`audio` must have one shape in all"),
     "tokens in one split": (
         lambda c: c["test"].pop("text_bert"),
@@ -179,7 +179,7 @@ def test_broken_file_is_one_clear_error_and_nothing_is_written(name, content, tm
     path = testing.write(tmp_path / "in.pkl", content)
     with pytest.raises(DataError, match=match) as error:
         data.load(path)
-    assert str(error.value).startswith("in.pkl") and "Received: " in str(error.value)
+    assert "/in.pkl" in str(error.value) and "Received: " in str(error.value)
     if name in ("NaN", "rank 2", "no split"):
         with pytest.raises(DataError, match=match):
             data.load("cmu_mosi", data_dir=tmp_path / "out", manual_dir=tmp_path)

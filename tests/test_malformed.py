@@ -183,7 +183,7 @@ CASES = {
     "npz: objects": (npz(train_in_audio=np.array([None] * 4)), own("my.npz"), "without objects"),
     "npz: complex": (npz(train_in_audio=np.ones((4, 9, 3), complex)), own("my.npz"), "numbers or strings"),
     "npz: no key": (npz(test_in_vision=None), own("my.npz"), r"Missing: \['vision'\]"),
-    "npz: no split": (lambda f: np.savez(f / "my.npz", a=np.ones(3)), own("my.npz"), "with the splits"),
+    "npz: no split": (lambda f: np.savez(f / "my.npz", a=np.ones(3)), own("my.npz"), "a dict of the splits train, valid and test"),
     "npz: other N": (npz(valid_in_audio=np.ones((9, 9, 3))), own("my.npz"), "2 in `id`, 9 in `audio`"),
     "npz: NaN": (npz(valid_in_text=np.full((2, 6, 4), np.nan)), own("my.npz"), "`text` must be finite"),
     "npz: a lying shape": (lambda f: zipped(f, "x.npy", header((10**12,)) + bytes(8)), own("my.npz"), "as many bytes as its shape"),

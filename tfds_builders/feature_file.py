@@ -1,17 +1,20 @@
 """A builder's common part where a data set comes as one feature file of the community."""
 
 import dataclasses
-from collections.abc import Mapping
+import pathlib
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 
-from . import files, mmsa
+from . import files, formats, mmsa
 from .features import Shape, describe, examples, spec
-from .pickles import DataError
+from .limits import DataError
+from .segments import MODALITIES, TEXT_BERT, UNIMODAL, Segments, check_range
 
-ANY_SHAPE: dict[str, Shape] = dict.fromkeys(mmsa.MODALITIES, (None, None))
+ANY_SHAPE: dict[str, Shape] = dict.fromkeys(MODALITIES, (None, None))
 
 
 @dataclasses.dataclass(eq=False)
@@ -46,7 +49,7 @@ class FeatureFileBuilder(
     UNIMODAL_LABELS = False
 
     def _info(self) -> Any:
-        alone = tuple(mmsa.UNIMODAL) if self.UNIMODAL_LABELS else ()
+        alone = tuple(UNIMODAL) if self.UNIMODAL_LABELS else ()
         return self.dataset_info_from_configs(
             features=spec(self.builder_config.shapes, unimodal=alone),
             homepage=self.HOMEPAGE,
@@ -60,16 +63,33 @@ class FeatureFileBuilder(
         paths = self.sources(files.manual_dir(dl_manager))
         digest = files.digest(paths)
         files.check_known(f"{self.name}/{config.name}", paths[0], digest, config.sha256)
-        splits = self.read(paths)
-        name = ", ".join(path.name for path in paths)
-        self._check(name, splits)
-        sizes = {split: len(segments) for split, segments in splits.items()}
-        files.check_sizes(self.name, name, sizes, dict(config.sizes))
-        self.info.metadata["source"] = {"name": name, "sha256": digest}
+        splits = self.read_checked(paths)
+        self.info.metadata["source"] = {"name": _names(paths), "sha256": digest}
         self.info.metadata.update(describe(splits))
         return {split: self._generate_examples(segments) for split, segments in splits.items()}
 
-    def _generate_examples(self, segments: mmsa.Segments) -> Any:
+    def read_checked(self, paths: Sequence[Any]) -> dict[str, Segments]:
+        """The content of the files that `sources` found, as it is written.
+
+        Raises:
+            DataError: it is not what this config reads.
+        """
+        splits = self.read(list(paths))
+        name = _names(paths)
+        self.check(name, splits)
+        sizes = {split: len(segments) for split, segments in splits.items()}
+        files.check_sizes(self.name, name, sizes, dict(self.builder_config.sizes))
+        unrated = sorted({*UNIMODAL} - {*splits["train"].unimodal}) if self.UNIMODAL_LABELS else []
+        if unrated:
+            warnings.warn(
+                f"{name} has no labels of {unrated} alone. No model reads them.", stacklevel=3
+            )
+        for segments in splits.values():
+            for modality in unrated:
+                segments.unimodal[modality] = np.full(len(segments), np.nan, np.float32)
+        return splits
+
+    def _generate_examples(self, segments: Segments) -> Any:
         return examples(segments)
 
     def sources(self, folder: Any) -> list[Any]:
@@ -82,24 +102,68 @@ class FeatureFileBuilder(
             FileNotFoundError: one is not there, or the choice is not clear.
         """
         config = self.builder_config
-        found = sorted(path.name for path in folder.glob("*.pkl")) if folder.is_dir() else []
-        wanted = [config.file] if config.file else found
-        if len(wanted) == 1 and wanted[0] in found:
-            return [folder / wanted[0]]
-        raise self.absent(config.file or "the one .pkl file", folder, found)
+        found = files.pickles_in(folder)
+        if config.file is not None:
+            path = files.find(folder, config.file)
+            if path.is_file():
+                return [path]
+        elif len(found) == 1:
+            return found
+        elif len(found) > 1:
+            raise self._several(folder, [path.name for path in found])
+        raise self.absent(config.file or "the one .pkl file", folder)
 
-    def absent(self, wanted: str, folder: Any, found: list[str]) -> FileNotFoundError:
-        """The error that says which files are wanted where."""
+    def _several(self, folder: Any, found: list[str]) -> FileNotFoundError:
+        """The error that names the options which choose one of several files."""
+        known = {name: config.file for name, config in self.builder_configs.items() if config.file}
+        options = [f"`--config {name}`" for name, file in known.items() if file in found]
+        others = [name for name in found if name not in known.values()]
+        choice = f"Choose with {' or '.join(options)}. " if options else ""
+        if others:
+            choice += (
+                f"For {others[0]}: `keras-m3s prepare --from {pathlib.Path(folder) / others[0]} "
+                "--name NAME`, or leave it there alone."
+            )
         return FileNotFoundError(
-            f"`{self.name}/{self.builder_config.name}` reads {wanted} in its manual directory, "
-            f"{folder}. Received: {found or 'no .pkl file'}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            f"`{self.name}/{self.builder_config.name}` reads the one .pkl file in its manual "
+            f"directory, {folder}. Received: {found}. {choice}"
         )
 
-    def read(self, paths: list[Any]) -> dict[str, mmsa.Segments]:
+    def absent(self, wanted: str, folder: Any) -> FileNotFoundError:
+        """The error that says which files are wanted where, and what is there."""
+        folder = pathlib.Path(folder)
+        within = files.find(folder, "Processed")
+        found = sorted(path.name for path in folder.iterdir())[:12] if folder.is_dir() else []
+        hint = self.MANUAL_DOWNLOAD_INSTRUCTIONS
+        if inside := [path.name for path in files.pickles_in(within)]:
+            choice = [f"--config {name}" for name, config in self.builder_configs.items()
+                      if config.file in inside and len(inside) > 1]  # fmt: skip
+            option = f" with {' or '.join(choice)}" if choice else ""
+            hint = f"Look in the folder below: `--manual-dir {within}`{option}. It has {inside}."
+        for name in found:
+            path = folder / name
+            packed = path.is_file() and formats.sniff(path)
+            if packed and packed.advice.startswith("Unpack") and not inside:
+                hint = f"{name} is {packed.title}. {packed.advice}."
+        return FileNotFoundError(
+            f"`{self.name}/{self.builder_config.name}` reads {wanted} in its manual directory, "
+            f"{folder}. Received: {found or 'nothing there'}. {hint}"
+        )
+
+    def read(self, paths: list[Any]) -> dict[str, Segments]:
         """The content of the files that `sources` found."""
         return mmsa.read(paths[0])
 
-    def _check(self, name: str, splits: Mapping[str, mmsa.Segments]) -> None:
+    def check(self, name: str, splits: Mapping[str, Segments]) -> None:
+        """Segments must have the shapes of the config, and scores on this data set's scale.
+
+        Args:
+            name: What to call them in messages.
+            splits: All there are.
+
+        Raises:
+            DataError: they have not.
+        """
         config, train = self.builder_config, splits["train"]
         place = f"`{self.name}/{config.name}`"
         for modality, wanted in config.shapes.items():
@@ -114,27 +178,14 @@ class FeatureFileBuilder(
                     "shapes from the file."
                 )
         length = config.shapes["text"][0]
-        tokens = train.features.get(mmsa.TEXT_BERT, np.zeros((1, 3, 0))).shape[1:]
+        tokens = train.features.get(TEXT_BERT, np.zeros((1, 3, 0))).shape[1:]
         if length is not None and tokens != (3, length):
             raise DataError(
                 f"{place} must hold `text_bert` of shape (N, 3, {length}). "
                 f"Received: (N, {tokens[0]}, {tokens[1]}) in {name}. Use the config `from_file`."
             )
-        if self.UNIMODAL_LABELS and len(train.unimodal) < len(mmsa.UNIMODAL):
-            raise DataError(
-                f"{name} must hold `regression_labels_T`, `_A` and `_V`. Received: those of "
-                f"{sorted(train.unimodal)}."
-            )
-        low, high = self.RANGE
-        for split, segments in splits.items():
-            if segments.labels.dtype != np.float32:
-                raise DataError(
-                    f"{name} must hold `regression_labels`, sentiment from {low:g} to {high:g}."
-                )
-            for labels in (segments.labels, *segments.unimodal.values()):
-                if labels.min() < low - 1e-3 or labels.max() > high + 1e-3:
-                    raise DataError(
-                        f"{name}, {split}: labels must lie in {low:g}..{high:g}. Received: "
-                        f"{labels.min():g}..{labels.max():g}. Other scales: `keras-m3s prepare "
-                        "--from`."
-                    )
+        check_range(name, splits, *self.RANGE)
+
+
+def _names(paths: Sequence[Any]) -> str:
+    return ", ".join(path.name for path in paths)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 
-from .mmsa import MODALITIES, TEXT_BERT, Segments
+from .segments import MODALITIES, TEXT_BERT, Segments
 
 Shape = tuple[int | None, int | None]
 
@@ -14,7 +14,10 @@ STEPS = "steps"
 """Key of `info.metadata`: modality -> steps to pad to, for sequences stored without padding."""
 
 ABSENT = "absent"
-"""Key of `info.metadata`: modalities that the files do not have, stored as one 0 an example."""
+"""Key of `info.metadata`: features of which an example has nothing but a stand-in.
+
+A modality that the files do not have is stored as one 0, a label of it alone as NaN.
+"""
 
 
 def spec(
@@ -86,7 +89,11 @@ def describe(splits: Mapping[str, Segments]) -> dict[str, Any]:
     """What `info.metadata` must say of the splits, for whoever reads them back."""
     features = splits["train"].features
     said: dict[str, Any] = {}
-    if absent := sorted(set(MODALITIES) - features.keys()):
+    absent = sorted(set(MODALITIES) - features.keys())
+    for name in splits["train"].unimodal:
+        if all(np.isnan(segments.unimodal[name]).all() for segments in splits.values()):
+            absent.append(f"label_{name}")
+    if absent:
         said[ABSENT] = absent
     if steps := _steps(splits):
         said[STEPS] = steps

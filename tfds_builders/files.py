@@ -1,9 +1,16 @@
 """The files a data set is made from: where they lie, whether they are the known ones."""
 
 import hashlib
+import pathlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
+
+PUBLISHED_SIZES = {
+    "ch_sims": {"train": 1368, "valid": 456, "test": 457},
+    "cmu_mosi": {"train": 1284, "valid": 229, "test": 686},
+}
+"""Segments a split, also in Table 1 of the M3S paper; CMU-MOSI's by the SDK's standard folds."""
 
 
 def sha256(path: Any) -> str:
@@ -39,6 +46,26 @@ def check_sizes(place: str, name: str, sizes: dict[str, int], known: dict[str, i
             "is read as it is, but scores on it do not compare with published ones.",
             stacklevel=4,
         )
+
+
+def find(folder: Any, name: str) -> pathlib.Path:
+    """A file or folder in a folder, its name in any case if it is not there in this one."""
+    path = pathlib.Path(folder) / name
+    if path.exists() or not path.parent.is_dir():
+        return path
+    alike = [one for one in path.parent.iterdir() if one.name.casefold() == path.name.casefold()]
+    return alike[0] if len(alike) == 1 else path
+
+
+def with_ending(paths: Any, endings: Collection[str]) -> list[pathlib.Path]:
+    """Those files whose ending is one of `endings`, in any case, by name."""
+    return sorted(path for path in paths if path.suffix.lower() in endings and path.is_file())
+
+
+def pickles_in(folder: Any) -> list[pathlib.Path]:
+    """The files of a folder that are called pickles; none where there is no folder."""
+    folder = pathlib.Path(folder)
+    return with_ending(folder.iterdir(), (".pkl", ".pickle")) if folder.is_dir() else []
 
 
 def manual_dir(dl_manager: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import formats
 from .limits import DataError, check_unfolded
 
 
@@ -26,13 +27,14 @@ def opened(path: Any) -> Iterator[Any]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"An HDF5 file must lie at the path given. Received: {path}")
+    formats.check(path, formats.HDF5, "a whole HDF5 file")
     try:
         with h5py.File(path, "r") as file:
             yield file
     except OSError as error:  # all that h5py raises for a damaged file, and for a broken disk
         raise DataError(
-            f"{path.name} must be a whole HDF5 file. Reading it failed with {error}. It has "
-            f"{path.stat().st_size} bytes: compare with the source, and fetch it again."
+            f"{formats.place(path)} must be a whole HDF5 file. Reading it failed with {error}. "
+            f"It has {path.stat().st_size} bytes: compare with the source, and fetch it again."
         ) from error
 
 

@@ -4,6 +4,9 @@ What is compressed, or said in few bytes, may unfold at most `MOST_UNFOLDED` tim
 that never hurts.
 """
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,56 @@ HARMLESS = 2**24
 DEEPEST = 32
 """Containers inside one another."""
 
-ATOMS = (str, bytes, int, float, type(None), np.generic)
-"""What is one value, and what may be a key."""
-
 
 class DataError(ValueError):
-    """A file that does not hold what it must."""
+    """A file that does not hold what it must.
+
+    Args:
+        problem: What is wrong; the message.
+        more: What is wrong besides, where all of a file has been looked at.
+    """
+
+    def __init__(self, problem: str, *more: str) -> None:
+        super().__init__(problem)
+        self.problems = (problem, *more)
+
+
+class Problems:
+    """Collects the errors of several checks, so that one does not hide the next.
+
+    `with problems.noted(): check()` for each, then `problems.raise_any()`.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keeps a `DataError` raised inside, and goes on behind the block."""
+        try:
+            yield
+        except DataError as error:
+            self.found += [one for one in error.problems if one not in self.found]
+
+    def raise_any(self) -> None:
+        """Raises all that was noted as one `DataError`; does nothing if there was none."""
+        if self.found:
+            raise DataError(*self.found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unread:
+    """Stands for a value of a kind that is not read: an error only where that value is needed.
+
+    Attributes:
+        what: What the file holds in its place.
+    """
+
+    what: str
+
+
+ATOMS = (str, bytes, int, float, type(None), np.generic)
+"""What is one value, and what may be a key."""
 
 
 def check_unfolded(place: str, stored: int, unfolded: int) -> None:
@@ -49,7 +96,7 @@ def unfolded(content: Any) -> int:
     """Bytes that plain content takes where nothing in it is shared, as a copy of it would.
 
     Args:
-        content: Dicts, lists, tuples, sets, strings, numbers, arrays.
+        content: Dicts, lists, tuples, sets, strings, numbers, arrays of these.
 
     Raises:
         DataError: it is something else, nested too deeply, or holds itself.
@@ -67,13 +114,14 @@ class _Tree:
         Raises:
             DataError: it is no plain data, or nested too deeply.
         """
-        if isinstance(value, np.ndarray):
+        objects = isinstance(value, np.ndarray) and value.dtype.hasobject
+        if isinstance(value, np.ndarray) and not objects:
             return value.nbytes + 8, 0
-        if isinstance(value, ATOMS):
+        if isinstance(value, (*ATOMS, Unread)):
             if isinstance(value, int) and value.bit_length() > 64:
                 raise DataError("whole numbers must fit into 64 bits. Received: a larger one.")
             return (len(value) if isinstance(value, str | bytes) else 0) + 8, 0
-        if not isinstance(value, dict | list | tuple | set | frozenset):
+        if not objects and not isinstance(value, dict | list | tuple | set | frozenset):
             raise DataError(f"the pickle must hold plain data. Received: {kind(value)}.")
         if id(value) not in self._known:
             if depth > DEEPEST:
@@ -81,6 +129,7 @@ class _Tree:
                     f"containers must be nested at most {DEEPEST} deep. Received: more."
                 )
             inside = [*value, *value.values()] if isinstance(value, dict) else value
+            inside = inside.flat if isinstance(inside, np.ndarray) else inside
             sizes = [self.measure(one, depth + 1) for one in inside]
             height = 1 + max((one[1] for one in sizes), default=0)
             self._known[id(value)] = sum(one[0] for one in sizes) + 8, height

@@ -1,6 +1,6 @@
 """The schema of MMSA and Self-MM feature files: read, checked, and brought to one form.
 
-A file is a dict of `train`, `valid`, `test`, each a dict of
+A file is a dict of `train`, `valid` (`val`, `dev`), `test`, each a dict of
 
     text               (N, steps, dim)   word or token features
     audio, vision      (N, steps, dim)
@@ -11,52 +11,44 @@ A file is a dict of `train`, `valid`, `test`, each a dict of
     audio_lengths, vision_lengths, text_lengths   N true step counts, optional
     regression_labels_T, _A, _V   (N,)  labels of each modality alone, optional (CH-SIMS)
 
-The same in a .npz file has keys such as `train/text`. Without pickles, it is the safer form.
+A modality that no split has is one step of zeros, of length 0. Other keys are left unread. The same
+in a .npz file has keys such as `train/text`; without pickles, it is the safer form.
+
+MulT's files, with `labels` and `id` of their own, are read too (`mult`).
 
 Reference: thuiar/MMSA, README.md ("features") and src/MMSA/data_loader.py.
 """
 
-import dataclasses
 import os
 import pathlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from . import npy, pickles
-from .pickles import DataError
+from . import columns, content, formats, mult
+from .describing import describe
+from .limits import DataError, Problems
+from .segments import (
+    MODALITIES,
+    SPLITS,
+    TEXT_BERT,
+    UNIMODAL,
+    Segments,
+    absent_sequence,
+    check_together,
+    last_step,
+    split_names,
+    warn_absent,
+)
 
-SPLITS = ("train", "valid", "test")
-MODALITIES = ("audio", "vision", "text")
-TEXT_BERT = "text_bert"
-UNIMODAL = {"text": "T", "audio": "A", "vision": "V"}
-"""How CH-SIMS calls the labels that raters gave to each modality by itself."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Segments:
-    """One split of a file.
-
-    Attributes:
-        ids: `N` names, unique.
-        raw_text: `N` transcripts; empty strings where the file has none.
-        features: `audio`, `vision`, `text` float32 `(N, steps, dim)`, or `N` arrays of shape
-            `(steps, dim)` each with its own steps; `text_bert` int32 `(N, 3, steps)` where the
-            file has it; `audio_length`, `vision_length`, `text_length` int32 `(N,)`, true steps.
-        labels: Float32 `(N,)` for regression, int32 `(N,)` for classes.
-        unimodal: Modality -> labels float32 `(N,)` of it alone, where the file has them.
-    """
-
-    ids: list[str]
-    raw_text: list[str]
-    features: dict[str, Any]
-    labels: np.ndarray
-    unimodal: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.ids)
+NAMED_OTHERWISE = {
+    "audio": ("acoustic", "speech", "sound", "covarep"),
+    "vision": ("visual", "video", "facet", "image"),
+    "text": ("language", "words", "glove", "bert"),
+}
+"""What scripts call features that this schema calls otherwise: not to be taken for absent."""
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Segments]:
@@ -77,9 +69,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Segments]:
         FileNotFoundError: there is no such file.
         DataError: the file breaks the schema; the message names split, key and row.
     """
-    name = pathlib.Path(path).name
-    content = nested(npy.load_archive(path)) if name.endswith(".npz") else pickles.load(path)
-    return check(name, content)
+    path = pathlib.Path(path)
+    return check(formats.place(path), content.load(path))
 
 
 def check(name: str, content: Any) -> dict[str, Segments]:
@@ -89,84 +80,136 @@ def check(name: str, content: Any) -> dict[str, Segments]:
         name: What to call it in messages.
         content: As a file holds it.
     """
-    if not isinstance(content, dict) or not set(SPLITS) <= set(content):
-        raise DataError(
-            f"{name} must be a dict with the splits {SPLITS}. Received: {describe(content)}. "
-            "Save one split each for training, selection and test."
-        )
-    splits = {split: _Reader(f"{name}, {split}", content.pop(split)).read() for split in SPLITS}
-    _check_same_shapes(name, splits)
-    check_disjoint(name, splits)
+    raw = _raw_splits(name, content)
+    problems = Problems()
+    with problems.noted():
+        present = _present(name, raw)
+    problems.raise_any()
+    readers = {
+        split: _Reader(f"{name}, {split}", raw[split], present, problems) for split in SPLITS
+    }
+    splits = {split: read for split, reader in readers.items() if (read := reader.read())}
+    problems.raise_any()
+    _drop_unrated(splits)
+    check_together(name, splits)
+    warn_absent(name, {*MODALITIES} - present - ({"text"} if TEXT_BERT in present else set()))
     return splits
 
 
-def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """`train/text` -> `["train"]["text"]`."""
-    content: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in arrays.items():
-        split, _, key = name.partition("/")
-        content.setdefault(split, {})[key] = array
-    return content
+def _raw_splits(name: str, content: Any) -> dict[str, dict[str, Any]]:
+    """Each split's own dict, by our names; the dicts of `content` give their entries up."""
+    found = split_names(content) if isinstance(content, dict) else {}
+    lacking = [split for split in SPLITS if split not in found]
+    if lacking:
+        raise DataError(
+            f"{name} must be a dict with the splits {SPLITS}. Missing: {lacking}. Received: "
+            f"{describe(content)}. Save one split each for training, selection and test."
+        )
+    problems = Problems()
+    taken: dict[str, dict[str, Any]] = {}
+    for split, key in found.items():
+        value = content.pop(key)
+        with problems.noted():
+            if not isinstance(value, dict):
+                raise DataError(f"{name}, {split}: a split must be a dict of arrays. "
+                                f"Received: {describe(value)}.")  # fmt: skip
+            taken[split] = dict(value)
+            value.clear()
+            if mult.recognises(taken[split]):
+                taken[split] = mult.renamed(taken[split])
+    problems.raise_any()
+    return taken
+
+
+def _present(name: str, raw: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The modalities that there are, `TEXT_BERT` among them.
+
+    Raises:
+        DataError: there is none, or one lacks in some splits, or goes by another name.
+    """
+    keys = (*MODALITIES, TEXT_BERT)
+    held = {split: {key for key in keys if one.get(key) is not None} for split, one in raw.items()}
+    present = set.union(*held.values())
+    problems = Problems()
+    for split, one in raw.items():
+        needed = {"id"} | (present - {TEXT_BERT})
+        lacking = sorted(needed - held[split] - {key for key in one if one[key] is not None})
+        arrived = f"Received: {sorted(map(str, one))}."
+        if not present:
+            lacking.append(f"one of {keys}")
+        for modality in set(MODALITIES) - present:
+            strange = next(
+                (key for key in NAMED_OTHERWISE[modality] if getattr(one.get(key), "ndim", 0) == 3),
+                None,
+            )
+            if strange:
+                lacking.append(modality)
+                arrived += f" If `{strange}` is `{modality}`, call it so."
+        if lacking:
+            problems.found.append(
+                f"{name}, {split}: keys {sorted(needed)} must be there. Missing: {lacking}. "
+                f"{arrived}"
+            )
+    problems.raise_any()
+    return present
 
 
 class _Reader:
     """Reads one split; each array leaves the raw dict when it is done, so that memory is freed."""
 
-    def __init__(self, place: str, raw: Any) -> None:
-        self.place = place
-        if not isinstance(raw, dict):
-            raise DataError(
-                f"{place}: a split must be a dict of arrays. Received: {describe(raw)}."
-            )
-        needed = {"id", *MODALITIES}
-        if not needed <= set(raw):
-            raise DataError(
-                f"{place}: keys {sorted(needed)} must be there. Missing: "
-                f"{sorted(needed - set(raw))}. Received: {sorted(map(str, raw))}."
-            )
-        self.raw = dict(raw)
-        raw.clear()
+    def __init__(
+        self, place: str, raw: dict[str, Any], present: set[str], problems: Problems
+    ) -> None:
+        self.place, self.raw, self.present, self.problems = place, raw, present, problems
+        self.ids: list[str] = []
 
-    def read(self) -> Segments:
-        ids = self._strings("id")
-        self.rows = len(ids)
+    def read(self) -> Segments | None:
+        """The split, or what is wrong with it in `problems`; each key is looked at by itself."""
+        before = len(self.problems.found)
+        with self.problems.noted():
+            self.ids = self._ids()
+        if not self.ids:
+            return None
+        features: dict[str, Any] = {}
+        labels, unimodal = np.zeros(0), {}
+        raw_text = [""] * len(self.ids)
+        with self.problems.noted():
+            labels = self._labels()
+        for name in MODALITIES:
+            with self.problems.noted():
+                if name in self.present:
+                    features[name] = self._features(name)
+                elif name != "text" or TEXT_BERT not in self.present:
+                    features[name] = absent_sequence(len(self.ids))
+        with self.problems.noted():
+            if self.raw.get(TEXT_BERT) is not None:
+                features[TEXT_BERT] = self._text_bert()
+        features |= self._lengths(features)
+        with self.problems.noted():
+            if self.raw.get("raw_text") is not None:
+                raw_text = columns.transcripts(self.place, "raw_text", self.raw.pop("raw_text"))
+                self._check_rows("raw_text", len(raw_text))
+        with self.problems.noted():
+            unimodal = self._unimodal()
+        if len(self.problems.found) > before:
+            return None
+        return Segments(self.ids, raw_text, features, labels, unimodal)
+
+    def _ids(self) -> list[str]:
+        ids = columns.strings(self.place, "id", self.raw.pop("id"))
         if not ids:
             raise DataError(f"{self.place}: a split must hold at least one segment. Received: 0.")
         if len(set(ids)) < len(ids):
             twice = next(name for i, name in enumerate(ids) if name in ids[:i])
-            raise DataError(f"{self.place}: ids must be unique. Received: {twice!r} twice.")
-        self.ids = ids
-        labels = self._labels()
-        features = {name: self._features(name) for name in MODALITIES}
-        if self.raw.get(TEXT_BERT) is not None:
-            features[TEXT_BERT] = self._text_bert()
-        features |= self._lengths(features)
-        raw_text = self._strings("raw_text") if "raw_text" in self.raw else [""] * self.rows
-        if len(raw_text) != self.rows:
-            raise self._unequal("raw_text", len(raw_text))
-        return Segments(ids, raw_text, features, labels, self._unimodal())
-
-    def _strings(self, key: str) -> list[str]:
-        values = self.raw.pop(key)
-        flat = isinstance(values, list | tuple) or getattr(values, "ndim", 0) == 1
-        if not flat:
+            more = len(ids) - len(set(ids)) - 1
             raise DataError(
-                f"{self.place}: `{key}` must list strings. Received: {describe(values)}."
+                f"{self.place}: ids must be unique. Received: {twice!r} twice"
+                + (f", and {more} more that came before." if more else ".")
             )
-        try:
-            strings = [value.decode() if isinstance(value, bytes) else value for value in values]
-            "".join(value for value in strings if isinstance(value, str)).encode()
-        except UnicodeError as error:
-            raise DataError(
-                f"{self.place}: `{key}` must be text in UTF-8. Received: {error}."
-            ) from None
-        if not all(isinstance(value, str) for value in strings):
-            kinds = sorted({type(value).__name__ for value in strings})
-            raise DataError(f"{self.place}: `{key}` must list strings. Received: {kinds}.")
-        return [str(value) for value in strings]
+        return ids
 
     def _features(self, key: str) -> np.ndarray:
-        array = self._array(key, "(N, steps, dim)", "fiu")
+        array = self._array(key, "(N, steps, dim)")
         with np.errstate(over="ignore"):
             array = array.astype(np.float32, copy=False)
         if array.shape[1] < 1 or array.shape[2] < 1:
@@ -179,169 +222,124 @@ class _Reader:
             warnings.warn(f"{self.place}: {count} values of `audio` were -inf and became 0.",
                           stacklevel=2)  # fmt: skip
             array = np.where(silent, np.float32(0), array)
-        return self._finite(key, array)
+        return columns.finite(self.place, key, array, self.ids)
 
     def _text_bert(self) -> np.ndarray:
-        array = self._integers(TEXT_BERT, self._array(TEXT_BERT, "(N, 3, steps)", "fiu"))
-        mask = array[:, 1] if array.shape[1] == 3 else None
+        array = self._array(TEXT_BERT, "(N, 3, steps)")
+        array = columns.integers(self.place, TEXT_BERT, array, self.ids)
+        mask = array[:, 1] if array.shape[1] == 3 and array.size else None
         if mask is None or array.min() < 0 or mask.max() > 1:
             raise DataError(
                 f"{self.place}: `{TEXT_BERT}` must be (N, 3, steps): token ids >= 0, mask of 0 and "
-                f"1, segments. Received: {describe(array)}, values {array.min()}..{array.max()}."
+                f"1, segments. Received: {describe(array)}"
+                + (f", values {array.min()}..{array.max()}." if array.size else ".")
             )
         return array
 
-    def _array(self, key: str, form: str, kinds: str) -> np.ndarray:
+    def _array(self, key: str, form: str) -> np.ndarray:
         array = self.raw.pop(key)
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds or array.ndim != 3:
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim != 3:
             raise DataError(
                 f"{self.place}: `{key}` must be one numeric array {form}. "
-                f"Received: {describe(array)}. Pad sequences to one length and stack them."
+                f"Received: {describe(array)}. {_array_advice(array)}"
             )
-        if len(array) != self.rows:
-            raise self._unequal(key, len(array))
+        self._check_rows(key, len(array))
         return np.asarray(array)
 
     def _labels(self) -> np.ndarray:
-        if self.raw.get(key := "regression_labels") is not None:
-            return self._finite(key, self._column(key))
-        if self.raw.get(key := "classification_labels") is not None:
-            return self._integers(key, self._column(key))
+        for key in ("regression_labels", "classification_labels"):
+            values = self.raw.get(key)
+            if values is None:
+                continue
+            array = self._column(key)
+            if _unrated(array) and self.raw.get("classification_labels") is not None:
+                continue  # an empty column
+            if key == "classification_labels":
+                return columns.classes(self.place, key, array, self.ids)
+            return columns.finite(self.place, key, array, self.ids, columns.LEAVE_OUT)
         raise DataError(
             f"{self.place}: `regression_labels` or `classification_labels` must be there. "
             f"Received: {sorted(map(str, self.raw))}."
         )
 
     def _unimodal(self) -> dict[str, np.ndarray]:
-        keys = {name: f"regression_labels_{letter}" for name, letter in UNIMODAL.items()}
-        return {
-            name: self._finite(key, self._column(key))
-            for name, key in keys.items()
-            if self.raw.get(key) is not None
-        }
+        """Labels of each modality by itself; NaN where a rater gave none. No model reads them."""
+        found = {}
+        for name, letter in UNIMODAL.items():
+            if self.raw.get(key := f"regression_labels_{letter}") is not None:
+                array = self._column(key).astype(np.float32)
+                rated = np.where(np.isnan(array), np.float32(0), array)
+                columns.finite(self.place, key, rated, self.ids, columns.LEAVE_OUT)
+                found[name] = array
+        return found
 
     def _lengths(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        words = features["text"].shape[1]
-        tokens = features.get(TEXT_BERT)
-        lengths: dict[str, np.ndarray] = {}
+        """True steps of all that could be read."""
+        found: dict[str, np.ndarray] = {}
         for name in ("text", "audio", "vision"):  # text first: aligned sequences are as long as it
-            array, key = features[name], f"{name}_lengths"
-            if self.raw.get(key) is not None:
-                length = self._integers(key, self._column(key))
-                self._check_within(key, length, array.shape[1])
-            elif name == "text" and tokens is not None and tokens.shape[2] == words:
-                length = tokens[:, 1].sum(axis=1, dtype=np.int32)
-            elif name != "text" and array.shape[1] == words:
-                length = lengths["text_length"]
-            else:
-                length = last_step(array)
-            lengths[f"{name}_length"] = length
-        return lengths
+            with self.problems.noted():
+                if name in features:
+                    found[f"{name}_length"] = self._length(name, features, found)
+        if "text" not in features and TEXT_BERT in features:
+            found["text_length"] = _mask_length(features[TEXT_BERT])
+        return found
+
+    def _length(
+        self, name: str, features: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        array, key = features[name], f"{name}_lengths"
+        if name not in self.present:
+            return np.zeros(len(array), np.int32)
+        if self.raw.get(key) is not None:
+            return columns.lengths(self.place, key, self._column(key), array.shape[1], self.ids)
+        tokens = features.get(TEXT_BERT)
+        if name == "text" and tokens is not None and tokens.shape[2] == array.shape[1]:
+            return _mask_length(tokens)
+        aligned = "text" in self.present and "text_length" in found and "text" in features
+        if name != "text" and aligned and array.shape[1] == features["text"].shape[1]:
+            return found["text_length"]
+        return last_step(array)
 
     def _column(self, key: str) -> np.ndarray:
         """A list or array of N numbers, as an array."""
-        values = self.raw.pop(key)
-        if isinstance(values, list | tuple):
-            if not all(isinstance(value, int | float | np.number) for value in values):
-                raise DataError(f"{self.place}: `{key}` must hold one number a segment. "
-                                f"Received: {describe(values)}.")  # fmt: skip
-            values = np.array(values, dtype=np.float64)
-        if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
-            values = values[:, 0]
-        if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "fiu":
-            raise DataError(f"{self.place}: `{key}` must hold one number a segment, shape (N,). "
-                            f"Received: {describe(values)}.")  # fmt: skip
-        if len(values) != self.rows:
-            raise self._unequal(key, len(values))
-        return np.asarray(values)
-
-    def _finite(self, key: str, array: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32, copy=False)
-        wrong = ~np.isfinite(array)
-        if wrong.any():
-            first = np.unravel_index(wrong.argmax(), wrong.shape)
-            raise DataError(
-                f"{self.place}: `{key}` must be finite (audio may hold -inf). Received: "
-                f"{int(wrong.sum())} values of NaN or inf, the first {array[first]} in segment "
-                f"{self.ids[first[0]]!r}, position {tuple(map(int, first))}. "
-                "Replace them by 0, or leave these segments out."
-            )
+        array = columns.numbers(self.place, key, self.raw.pop(key))
+        self._check_rows(key, len(array))
         return array
 
-    def _integers(self, key: str, array: np.ndarray) -> np.ndarray:
-        if array.dtype.kind == "f":
-            self._finite(key, array)
-        if array.size and (np.any(array != np.round(array)) or np.abs(array).max() >= 2**31):
-            raise DataError(f"{self.place}: `{key}` must hold whole numbers below 2**31. "
-                            f"Received: values {array.min()}..{array.max()}.")  # fmt: skip
-        return array.astype(np.int32)
-
-    def _check_within(self, key: str, length: np.ndarray, steps: int) -> None:
-        wrong = (length < 0) | (length > steps)
-        if wrong.any():
-            row = int(wrong.argmax())
+    def _check_rows(self, key: str, rows: int) -> None:
+        if rows != len(self.ids):
             raise DataError(
-                f"{self.place}: `{key}` must lie in 0..{steps}, the steps of the array. Received: "
-                f"{int(wrong.sum())} beyond, the first {length[row]} in segment {self.ids[row]!r}. "
-                "Cut the lengths where the arrays were cut."
+                f"{self.place}: all keys must hold the same number of segments. "
+                f"Received: {len(self.ids)} in `id`, {rows} in `{key}`."
             )
 
-    def _unequal(self, key: str, rows: int) -> DataError:
-        return DataError(
-            f"{self.place}: all keys must hold the same number of segments. "
-            f"Received: {self.rows} in `id`, {rows} in `{key}`."
+
+def _mask_length(tokens: np.ndarray) -> np.ndarray:
+    return tokens[:, 1].sum(axis=1, dtype=np.int32)
+
+
+def _array_advice(array: Any) -> str:
+    if isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype.kind in "fiu":
+        return (
+            "One vector a segment is a sequence of one step: `array[:, None]`. Steps of all "
+            "segments in one table must be cut into segments, padded and stacked."
         )
+    if isinstance(array, np.ndarray) and array.dtype.kind in "SU":
+        return "Save numbers."
+    return "Pad sequences to one length and stack them."
 
 
-def last_step(array: np.ndarray) -> np.ndarray:
-    """Steps up to the last one that is not all zero: int32 `(N,)` from `(N, steps, dim)`."""
-    filled = (array != 0).any(axis=2)
-    steps = array.shape[1] - filled[:, ::-1].argmax(axis=1)
-    return np.where(filled.any(axis=1), steps, 0).astype(np.int32)
+def _unrated(labels: np.ndarray) -> bool:
+    return labels.dtype.kind == "f" and bool(np.isnan(labels).all())
 
 
-def _check_same_shapes(name: str, splits: Mapping[str, Segments]) -> None:
-    for key in (*MODALITIES, TEXT_BERT):
-        shapes = {
-            split: segments.features[key].shape[1:] if key in segments.features else None
-            for split, segments in splits.items()
-        }
-        if len(set(shapes.values())) > 1:
-            raise DataError(
-                f"{name}: `{key}` must have one shape in all splits. Received: {shapes}."
-            )
-    alone = {split: sorted(segments.unimodal) for split, segments in splits.items()}
-    if len(set(map(tuple, alone.values()))) > 1:
-        raise DataError(
-            f"{name}: labels of single modalities must be in all splits. Received: {alone}."
-        )
-    kinds = {split: segments.labels.dtype.name for split, segments in splits.items()}
-    if len(set(kinds.values())) > 1:
-        raise DataError(f"{name}: labels must be of one kind in all splits. Received: {kinds}.")
-
-
-def check_disjoint(name: str, splits: Mapping[str, Segments]) -> None:
-    """Segments of one video in two splits leak: a warning, some corpora are published so."""
-    videos = {
-        split: {segment.rpartition("$_$")[0] or segment for segment in segments.ids}
-        for split, segments in splits.items()
-    }
-    for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
-        shared = sorted(videos[first] & videos[second])
-        if shared:
-            warnings.warn(
-                f"{name}: splits should share no video. Received: {len(shared)} in both {first} "
-                f"and {second}, {shared[0]!r} for one. Scores on {second} will be too good.",
-                stacklevel=3,
-            )
-
-
-def describe(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"array {value.shape} of {value.dtype}"
-    if isinstance(value, Mapping):
-        return f"dict with keys {sorted(map(str, value))[:12]}"
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return f"{type(value).__name__} of {len(value)}"
-    return type(value).__name__
+def _drop_unrated(splits: Mapping[str, Segments]) -> None:
+    """Labels of single modalities: none where no split has a number, NaN where a split has none."""
+    for name in UNIMODAL:
+        held = [split.unimodal.get(name) for split in splits.values()]
+        rated = any(labels is not None and not _unrated(labels) for labels in held)
+        for split in splits.values():
+            if not rated:
+                split.unimodal.pop(name, None)
+            else:
+                split.unimodal.setdefault(name, np.full(len(split), np.nan, np.float32))

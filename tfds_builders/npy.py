@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from .limits import DataError, check_characters, check_unfolded
+from . import formats
+from .limits import DataError, Unread, check_characters, check_unfolded
+
+MUST = "a whole file of numpy without objects"
+
+PLAIN = "fiubSU"
+"""Kinds of dtype that are read."""
 
 # What numpy raises for a file that is cut off or lies about itself.
 _DAMAGE = (ValueError, EOFError, KeyError, TypeError, SyntaxError, OverflowError, MemoryError,
@@ -31,15 +37,19 @@ def mapped(path: Any) -> np.ndarray:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"A .npy file must lie at the path given. Received: {path}")
+    formats.check(path, formats.NPY, MUST)
+    place = formats.place(path)
     try:
         with path.open("rb") as file:
-            _check_header(path.name, file, path.stat().st_size)
+            dtype = _check_header(place, file, path.stat().st_size)
+        if dtype.kind not in PLAIN:
+            raise DataError(f"{place} must be {MUST}, of numbers or strings. Received: {dtype}.")
         array = np.lib.format.open_memmap(path, mode="r")
     except DataError:
         raise
     except _DAMAGE as error:
-        raise _damaged(path.name, error) from error
-    return _plain(path.name, array)
+        raise _damaged(place, error) from error
+    return _checked(array)
 
 
 def load(path: Any) -> np.ndarray:
@@ -47,19 +57,24 @@ def load(path: Any) -> np.ndarray:
     return np.array(mapped(path))
 
 
-def load_archive(path: Any) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file, by name; errors as in `mapped`."""
+def load_archive(path: Any) -> dict[str, Any]:
+    """All arrays of a .npz file, by name; those of objects and the like are `Unread`.
+
+    Raises: as `mapped`.
+    """
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"A .npz file must lie at the path given. Received: {path}")
-    arrays = {}
+    formats.check(path, formats.NPZ, MUST)
+    arrays: dict[str, Any] = {}
+    title = formats.place(path)
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             total = sum(member.file_size for member in members)
-            check_unfolded(path.name, path.stat().st_size, total)
+            check_unfolded(title, path.stat().st_size, total)
             for member in members:
-                place = f"{path.name}, {member.filename}"
+                place = f"{title}, {member.filename}"
                 name = member.filename.removesuffix(".npy")
                 if name in arrays:
                     raise DataError(f"{place}: names must be unique.")
@@ -67,22 +82,25 @@ def load_archive(path: Any) -> dict[str, np.ndarray]:
     except DataError:
         raise
     except _ZIP_DAMAGE as error:
-        raise _damaged(path.name, error) from error
+        raise _damaged(title, error) from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # a place before the file's beginning
             raise
-        raise _damaged(path.name, error) from error
+        raise _damaged(title, error) from error
     return arrays
 
 
-def _member(place: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+def _member(place: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray | Unread:
     with archive.open(member) as file:
-        _check_header(place, file, member.file_size)
+        dtype = _check_header(place, file, member.file_size)
+    if dtype.kind not in PLAIN:
+        what = "objects, which would be a pickle" if dtype.hasobject else str(dtype)
+        return Unread(f"array of {what}; only numbers or strings are read, without objects")
     with archive.open(member) as file:
-        return _plain(place, np.lib.format.read_array(file, allow_pickle=False))
+        return _checked(np.lib.format.read_array(file, allow_pickle=False))
 
 
-def _check_header(place: str, file: Any, size: int) -> None:
+def _check_header(place: str, file: Any, size: int) -> np.dtype[Any]:
     """Before numpy takes memory for what a header claims: are there as many bytes?"""
     version = np.lib.format.read_magic(file)
     read = {
@@ -93,18 +111,17 @@ def _check_header(place: str, file: Any, size: int) -> None:
         raise DataError(f"{place} must be of .npy version 1 or 2. Received: {version}.")
     shape, _, dtype = read(file)
     if dtype.hasobject:
-        raise DataError(f"{place} must be a whole file of numpy without objects.")
+        return dtype
     claimed = math.prod(shape, start=dtype.itemsize)
     if min(shape, default=1) < 0 or claimed + file.tell() != size:
         raise DataError(
             f"{place} must be a whole file of numpy, with as many bytes as its shape takes. "
             f"Received: {size} bytes for {shape} of {dtype}."
         )
+    return dtype
 
 
-def _plain(place: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "fiubSU":
-        raise DataError(f"{place}: must hold numbers or strings. Received: {array.dtype}.")
+def _checked(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "U":
         check_characters(np.frombuffer(array.tobytes(), np.uint8), array.dtype)
     return array

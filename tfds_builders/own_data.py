@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 
-from . import files, mmsa, npy_folder
+from . import files, npy_folder, readers
 from .features import describe, examples, spec
-from .pickles import DataError
+from .segments import MODALITIES, TEXT_BERT, Segments
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
@@ -37,7 +37,7 @@ class OwnData(
     RELEASE_NOTES = {"1.0.0": "As it was brought."}
 
     def __init__(
-        self, *, splits: Mapping[str, mmsa.Segments], source: Any, digest: str, **kwargs: Any
+        self, *, splits: Mapping[str, Segments], source: Any, digest: str, **kwargs: Any
     ) -> None:
         self.segments, self.brought, self.digest = splits, pathlib.Path(source), digest
         super().__init__(**kwargs)
@@ -46,8 +46,10 @@ class OwnData(
         first = self.segments["train"]
         ragged = describe(self.segments).get("steps", {})
         shapes = {}
-        for name in mmsa.MODALITIES:
-            steps, dim = first.features[name][0].shape
+        for name in MODALITIES:
+            # Without text features there are tokens, and `examples` puts a step of zeros there.
+            sequences = first.features.get(name, np.zeros((1, 1, 1)))
+            steps, dim = sequences[0].shape
             shapes[name] = (None if name in ragged else steps, dim)
         label: Any = np.float32
         if first.labels.dtype == np.int32:
@@ -58,9 +60,7 @@ class OwnData(
             with_text_bert=False,
             label=label,
             unimodal=tuple(first.unimodal),
-            tokens=first.features[mmsa.TEXT_BERT].shape[2]
-            if mmsa.TEXT_BERT in first.features
-            else None,
+            tokens=first.features[TEXT_BERT].shape[2] if TEXT_BERT in first.features else None,
         )
         metadata = tfds.core.MetadataDict(describe(self.segments))
         metadata["source"] = {"name": self.brought.name, "sha256": self.digest}
@@ -75,8 +75,8 @@ class OwnData(
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         return {split: self._generate_examples(one) for split, one in self.segments.items()}
 
-    def _generate_examples(self, segments: mmsa.Segments) -> Any:
-        yield from examples(segments, with_text_bert=mmsa.TEXT_BERT in segments.features)
+    def _generate_examples(self, segments: Segments) -> Any:
+        yield from examples(segments, with_text_bert=TEXT_BERT in segments.features)
         for rows in segments.features.values():
             if isinstance(rows, npy_folder.Rows) and rows.repairs.counts:
                 warnings.warn(
@@ -104,19 +104,12 @@ def sources(source: Any) -> list[pathlib.Path]:
 
     Raises:
         FileNotFoundError: there is nothing.
-        DataError: it is no file of a kind that can be read.
     """
     source = pathlib.Path(source)
-    if source.is_dir():
-        return npy_folder.sources(source)
-    if not source.is_file():
+    if not source.exists():
         raise FileNotFoundError(f"`--from` must be a file or a folder. Received: {source}")
-    if source.suffix not in (".pkl", ".pickle", ".npz"):
-        raise DataError(
-            "Own data must be a .pkl or .npz in MMSA's schema, or a folder of .npy with label.csv. "
-            f"Received: {source.name}. `keras-m3s inspect {source.name}` says what it is."
-        )
-    return [source]
+    path = readers.Source(source).path
+    return npy_folder.sources(path) if path.is_dir() else [path]
 
 
 def builder(name: str, source: Any, data_dir: str | None) -> Any:
@@ -124,16 +117,17 @@ def builder(name: str, source: Any, data_dir: str | None) -> Any:
 
     Args:
         name: As `check_name` wants it.
-        source: A .pkl or .npz in MMSA's schema, or a folder as in `npy_folder`.
+        source: A pickle or .npz in MMSA's schema, or a folder as in `npy_folder`.
         data_dir: Where TFDS keeps prepared data sets.
 
     Raises:
         FileNotFoundError: a file is not there.
-        DataError: the file breaks its schema.
+        DataError: the file breaks its schema, or is of another layout.
     """
+    if not pathlib.Path(source).exists():
+        raise FileNotFoundError(f"`--from` must be a file or a folder. Received: {source}")
+    splits = readers.read(source)
     digest = files.digest(sources(source))
-    folder = pathlib.Path(source).is_dir()
-    splits = npy_folder.read(source) if folder else mmsa.read(source)
     title = "".join(part.capitalize() for part in name.split("_"))
     options = {"skip_registration": True}
     cls = types.new_class(title, (OwnData,), options, lambda body: body.update(name=name))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .pickles import DataError
+from .limits import DataError
 
 
 class Repairs:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .mmsa import MODALITIES, SPLITS, UNIMODAL
+from .segments import MODALITIES, SPLITS, UNIMODAL
 
 SHAPES = {"text": (6, 4), "audio": (9, 3), "vision": (7, 2)}
 SIZES = {"train": 4, "valid": 2, "test": 3}

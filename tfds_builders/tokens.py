@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .pickles import DataError
+from .limits import DataError
 
 CLS, SEP = "[CLS]", "[SEP]"
 MARKS = {CLS, SEP, "[UNK]", "[PAD]", "[MASK]"}

@@ -1,16 +1,16 @@
 """Features to predict from: no labels, any modality absent, any step or clip missing.
 
-    .pkl, .npz   MMSA's schema (see `mmsa`), with splits or without; of `audio`, `vision`, `text`,
-                 `text_bert` at least one; `id`, `audio_lengths`, `vision_lengths`, `text_lengths`
-                 where there are such. All else, labels too, is left unread
-    a folder     audio.npy (N, steps, dim), or audio/{video_id}/{clip_id}.npy (steps, dim); likewise
-                 the others; audio_lengths.npy, text_bert.npy; label.csv with the columns video_id
-                 and clip_id says which clips there are. A clip without its file is missing
+    a file     a pickle or .npz in MMSA's schema (see `mmsa`), with splits or without; of `audio`,
+               `vision`, `text`, `text_bert` at least one; `id`, `audio_lengths`, `vision_lengths`,
+               `text_lengths` where there are such. All else, labels too, is left unread. Or one
+               clip, (steps, dim) and `text_bert` (3, steps), as `run_single` of MMSA-FET saves it
+    a folder   audio.npy (N, steps, dim), or audio/{video_id}/{clip_id}.npy (steps, dim); likewise
+               the others; audio_lengths.npy, text_bert.npy; label.csv with the columns video_id
+               and clip_id says which clips there are. A clip without its file is missing
 
 Steps that hold a NaN count as missing, and so does -inf in audio: both become 0.
 """
 
-import csv
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from . import mmsa, npy, pickles
-from .mmsa import MODALITIES, TEXT_BERT
-from .pickles import DataError
+from . import columns, content, files, formats, mult, npy, tables
+from .describing import describe
+from .limits import DataError
+from .segments import MODALITIES, MODES, TEXT_BERT, split_names
 
 LABELS = "label.csv"
 KEYS = (*MODALITIES, TEXT_BERT)
@@ -59,7 +60,7 @@ class Unlabelled:
         values = npy.load(item) if isinstance(item, pathlib.Path) else np.asarray(item)
         if values.ndim != 2 or values.dtype.kind not in "fiu":
             raise DataError(
-                f"{place} must be a numeric array (steps, dim). Received: {mmsa.describe(values)}."
+                f"{place} must be a numeric array (steps, dim). Received: {describe(values)}."
             )
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
@@ -91,84 +92,138 @@ def read(path: Any, split: str | None = None) -> Unlabelled:
         return _folder(path)
     if not path.is_file():
         raise FileNotFoundError(f"There must be a file or a folder to predict. Received: {path}")
-    if path.suffix == ".npz":
-        arrays = npy.load_archive(path)
-        content: Any = mmsa.nested(arrays) if any("/" in name for name in arrays) else arrays
-    elif path.suffix in (".pkl", ".pickle"):
-        content = pickles.load(path)
-    else:
+    known = formats.sniff(path)
+    if known.name not in (formats.PICKLE, formats.NPZ):
+        advice = f" {known.advice}." if known.advice else ""
         raise DataError(
-            f"Features must be a .pkl, a .npz or a folder of .npy. Received: {path.name}. "
-            f"`keras-m3s inspect {path.name}` says what it is."
+            "Features must be a .pkl, a .npz or a folder of .npy. Received: "
+            f"{formats.place(path)}, {known.title}.{advice}"
         )
-    if not isinstance(content, Mapping):
+    return of_content(formats.place(path), content.load(path), split, path.stem)
+
+
+def of_content(place: str, held: Any, split: str | None = None, clip: str = "clip") -> Unlabelled:
+    """As `read`, of content that has been loaded.
+
+    Args:
+        place: What to call it in messages.
+        held: As a file holds it.
+        split: As for `read`.
+        clip: What to call the clip, if there is one alone, without a name.
+    """
+    if not isinstance(held, Mapping):
+        raise DataError(f"{place} must hold a dict of arrays. Received: {describe(held)}.")
+    names = split_names(held)
+    splits = {name: held[key] for name, key in names.items() if isinstance(held[key], Mapping)}
+    if split is not None and MODES.get(split.casefold(), split) not in splits:
         raise DataError(
-            f"{path.name} must hold a dict of arrays. Received: {mmsa.describe(content)}."
+            f"{place} must hold the split {split!r}. Received: {list(splits) or 'none'}."
         )
-    splits = [name for name in mmsa.SPLITS if isinstance(content.get(name), Mapping)]
-    if split is not None and split not in splits:
-        raise DataError(f"{path.name} must hold the split {split!r}. Received: {splits or 'none'}.")
     if not splits:
-        return _columns(path.name, content)
+        return _columns(place, held, clip)
     parts = [
-        _columns(f"{path.name}, {one}", content[one]) for one in splits if split in (one, None)
+        _columns(f"{place}, {name}", one, clip)
+        for name, one in splits.items()
+        if split is None or MODES.get(split.casefold(), split) == name
     ]
-    return parts[0] if len(parts) == 1 else _joined(path.name, parts)
+    return parts[0] if len(parts) == 1 else _joined(place, parts)
 
 
-def _columns(place: str, content: Mapping[str, Any]) -> Unlabelled:
-    features = {name: content[name] for name in KEYS if content.get(name) is not None}
+def recognises(held: Any) -> bool:
+    """Whether content is that of clips without splits."""
+    return isinstance(held, Mapping) and any(held.get(key) is not None for key in KEYS)
+
+
+def _columns(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
+    if mult.recognises(held):
+        held = mult.renamed(dict(held))
+    features = {name: held[name] for name in KEYS if held.get(name) is not None}
+    if _is_one_clip(features, held.get("id")):
+        tokens = features.get(TEXT_BERT)
+        if tokens is not None and tokens.shape[0] != 3:  # MMSA-FET has them (steps, 3)
+            features[TEXT_BERT] = tokens.T
+        features = {name: array[None] for name, array in features.items()}
+        held = {"id": [held.get("id") or clip]}
     for name, array in features.items():
         if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype.kind not in "fiu":
             raise DataError(
                 f"{place}: `{name}` must be one numeric array (N, steps, dim). "
-                f"Received: {mmsa.describe(array)}. Pad sequences to one length, or leave it out."
+                f"Received: {describe(array)}. {_advice(array)}"
             )
     rows = _rows(place, {name: len(array) for name, array in features.items()})
-    ids = content.get("id")
+    ids = held.get("id")
     ids = [str(i) for i in range(rows)] if ids is None else _names(place, ids)
     lengths = {
-        name: np.asarray(content[key])
+        name: columns.numbers(place, key, held[key])
         for name in MODALITIES
-        if content.get(key := f"{name}_lengths") is not None
+        if held.get(key := f"{name}_lengths") is not None
     }
     return _checked(place, ids, rows, features, lengths)
+
+
+def _is_one_clip(features: Mapping[str, Any], ids: Any) -> bool:
+    """Whether arrays of rank 2 are steps of one clip. With as many rows each they may be clips."""
+    if not features or not (ids is None or isinstance(ids, str)):
+        return False
+    if any(not isinstance(one, np.ndarray) or one.ndim != 2 for one in features.values()):
+        return False
+    if (tokens := features.get(TEXT_BERT)) is not None:
+        return 3 in tokens.shape
+    return isinstance(ids, str) or len({len(one) for one in features.values()}) > 1
+
+
+def _advice(array: Any) -> str:
+    if isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype.kind in "fiu":
+        return (
+            "One vector a clip is a sequence of one step, `array[:, None]`; the steps of one clip "
+            "alone are `array[None]`."
+        )
+    return "Pad sequences to one length, or leave it out."
 
 
 def _folder(folder: pathlib.Path) -> Unlabelled:
-    place, clips = folder.name, _clips(folder / LABELS)
+    place, clips = folder.name, _clips(files.find(folder, LABELS))
     features: dict[str, Any] = {}
     for name in KEYS:
-        if (folder / f"{name}.npy").is_file():
-            features[name] = npy.mapped(folder / f"{name}.npy")
-        elif clips and name != TEXT_BERT and (folder / name).is_dir():
-            files = [folder / name / video / f"{clip}.npy" for video, clip in clips]
-            features[name] = [file if file.is_file() else None for file in files]
+        stacked, each = files.find(folder, f"{name}.npy"), files.find(folder, name)
+        if stacked.is_file():
+            features[name] = npy.mapped(stacked)
+        elif clips and each.is_dir():
+            paths = [files.find(each / video, f"{clip}.npy") for video, clip in clips]
+            found = [path if path.is_file() else None for path in paths]
+            if name != TEXT_BERT:
+                features[name] = found
+            elif None not in found:
+                features[name] = _tokens(f"{place}/{name}", [npy.load(path) for path in paths])
     rows = _rows(place, {name: len(array) for name, array in features.items()})
     ids = [f"{video}$_${clip}" for video, clip in clips] or [str(row) for row in range(rows)]
     lengths = {
-        name: npy.load(file)
+        name: columns.numbers(place, f"{name}_lengths", npy.load(file))
         for name in MODALITIES
-        if (file := folder / f"{name}_lengths.npy").is_file()
+        if (file := files.find(folder, f"{name}_lengths.npy")).is_file()
     }
     return _checked(place, ids, rows, features, lengths)
+
+
+def _tokens(place: str, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) > 1:
+        raise DataError(f"{place}: tokens must be (3, steps), of one shape. Received: {shapes}.")
+    return np.stack(arrays)
 
 
 def _clips(path: pathlib.Path) -> list[tuple[str, str]]:
     if not path.is_file():
         return []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{LABELS} must be a table in UTF-8. Received: {error}.") from None
-    clips = [(line.get("video_id") or "", line.get("clip_id") or "") for line in lines]
-    for number, names in enumerate(clips, 2):
-        if any(name in ("", "..") or "/" in name or "\\" in name for name in names):
+    clips = []
+    for line in tables.read(path, ("video_id", "clip_id")):
+        names = (line["video_id"], line["clip_id"])
+        if any(name in ("", "..") or "/" in name or "\\" in name or "\0" in name for name in names):
             raise DataError(
-                f"{LABELS}, line {number}: `video_id` and `clip_id` must be names of files. "
-                f"Received: {names}."
+                f"{formats.place(path)}, line {line['number']}: `video_id` and `clip_id` must be "
+                f"names of files. Received: {names}."
             )
+        clips.append(names)
     return clips
 
 
@@ -176,7 +231,7 @@ def _rows(place: str, counts: Mapping[str, int]) -> int:
     if not counts:
         raise DataError(
             f"{place} must hold at least one of {KEYS}. Received: none of them. "
-            "`keras-m3s inspect` says what is in a file."
+            "`keras-m3s inspect` says what is in a file or folder."
         )
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise DataError(f"{place}: all features must have the same number of clips, at least 1. "
@@ -193,11 +248,11 @@ def _checked(
         tokens.ndim != 3 or tokens.shape[1] != 3 or np.any(tokens != np.round(tokens))
     ):
         raise DataError(f"{place}: `{TEXT_BERT}` must be whole numbers (N, 3, steps). "
-                        f"Received: {mmsa.describe(tokens)}.")  # fmt: skip
+                        f"Received: {describe(tokens)}.")  # fmt: skip
     for name, length in lengths.items():
         if length.shape != (rows,) or length.dtype.kind not in "iuf" or not (length >= 0).all():
             raise DataError(f"{place}: `{name}_lengths` must hold {rows} whole numbers >= 0. "
-                            f"Received: {mmsa.describe(length)}.")  # fmt: skip
+                            f"Received: {describe(length)}.")  # fmt: skip
     return Unlabelled(place, ids, features, {n: a.astype(np.int32) for n, a in lengths.items()})
 
 
@@ -219,9 +274,9 @@ def _joined(place: str, parts: Sequence[Unlabelled]) -> Unlabelled:
 
 
 def _names(place: str, ids: Any) -> list[str]:
-    flat = ids.ravel() if isinstance(ids, np.ndarray) else ids
-    if not isinstance(flat, np.ndarray | list | tuple):
-        raise DataError(f"{place}: `id` must list names. Received: {mmsa.describe(ids)}.")
+    flat = ids.ravel().tolist() if isinstance(ids, np.ndarray) else ids
+    if not isinstance(flat, list | tuple):
+        raise DataError(f"{place}: `id` must list names. Received: {describe(ids)}.")
     try:
         return [one.decode() if isinstance(one, bytes) else str(one) for one in flat]
     except UnicodeError as error:

@@ -22,14 +22,15 @@ def module(name: str) -> Any:
 
 
 def inspect(path: str | os.PathLike[str]) -> Any:
-    """What a file or folder holds, what is wrong with it, which data set reads it.
+    """What a file or folder holds, what is wrong with it, which command reads it.
 
     Args:
-        path: Any file that `load`, `prepare` or `prepare_own` could read.
+        path: Any file, whatever its ending, that `load`, `prepare`, `prepare_own` or `unlabelled`
+            could read.
 
     Returns:
         A `tfds_builders.inspection.Found`: `kind`, lines of `holds`, `problems`, `notes`, and the
-        command that reads it, `reader`.
+        `commands` that read it, none where there are problems.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -41,8 +42,8 @@ def unlabelled(path: str | os.PathLike[str], split: str | None = None) -> Any:
     """Features to predict from: no labels needed, any modality absent, any clip or step missing.
 
     Args:
-        path: A .pkl or .npz in MMSA's schema, with splits or without, or a folder of .npy; see
-            `tfds_builders.unlabelled`.
+        path: A pickle or .npz in MMSA's schema, with splits or without, one clip of MMSA-FET, or a
+            folder of .npy; see `tfds_builders.unlabelled`.
         split: Which split of a file that has such; `None` for all.
 
     Returns:

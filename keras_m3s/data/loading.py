@@ -50,7 +50,7 @@ def load(
             split: as_split(
                 split, segments.features, segments.labels, segments.ids, segments.unimodal
             )
-            for split, segments in builders.module("mmsa").read(path).items()
+            for split, segments in builders.module("readers").read(path).items()
         }
     builder = prepare(str(name), data_dir, manual_dir, config)
     return {split: read_split(builder, split) for split in SPLITS}

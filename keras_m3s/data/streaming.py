@@ -45,10 +45,13 @@ class StreamedSplit:
 
         self.name, self._builder = name, builder
         self._source = builder.as_data_source(name)
+        absent = (builder.info.metadata or {}).get("absent", ())
         small = [*(length_key(m) for m in MODALITIES), *(f"label_{m}" for m in MODALITIES), "id",
                  "label", INDEX]  # fmt: skip
         large = {key: SkipDecoding() for key in builder.info.features if key not in small}
-        columns: dict[str, list[Any]] = {key: [] for key in small if key in builder.info.features}
+        columns: dict[str, list[Any]] = {
+            key: [] for key in small if key in builder.info.features and key not in absent
+        }
         for row in builder.as_data_source(name, decoders=large):
             for key, values in columns.items():
                 values.append(row[key])

@@ -13,6 +13,7 @@ import pathlib
 from keras_m3s import data
 
 ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".wav", ".flac", ".ogg", ".mp3")
+"""Of clips, in any case; the first of several files counts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,14 @@ def read_clips(folder: pathlib.Path) -> tuple[list[Clip], list[dict[str, str]]]:
     clips = []
     for line in lines:
         video, clip = line["video_id"], line["clip_id"]
-        places = [start / video / f"{clip}{ending}" for start in starts for ending in ENDINGS]
-        found = next((place for place in places if place.is_file()), None)
+        found = next((path for start in starts if (path := _clip(start / video, clip))), None)
         clips.append(Clip(line["id"], video, clip, line.get("text") or "", found))
     return clips, lines
+
+
+def _clip(folder: pathlib.Path, name: str) -> pathlib.Path | None:
+    """The clip of a name in a folder; a name may hold a full stop itself."""
+    if not folder.is_dir():
+        return None
+    found = {path.suffix.lower(): path for path in sorted(folder.iterdir()) if path.stem == name}
+    return next((found[ending] for ending in ENDINGS if ending in found), None)

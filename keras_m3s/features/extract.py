@@ -178,8 +178,9 @@ def _split(
         "raw_text": np.array([clip.text for clip in clips]),
     }
     for column, key in scores.items():
-        if lines[0].get(column):
-            content[key] = np.array([float(line[column]) for line in lines], dtype=np.float32)
+        if any(line.get(column) for line in lines):
+            values = [float(line.get(column) or "nan") for line in lines]
+            content[key] = np.array(values, dtype=np.float32)
     for modality in MODALITIES:
         if modality not in extractors:
             tables = [np.zeros((1, 1), np.float32)] * len(clips)

@@ -9,10 +9,10 @@ if __package__ == "ch_sims":  # `tfds build` in this folder imports it without i
     sys.path.append(str(pathlib.Path(__file__).parents[2]))
     __package__ = f"{pathlib.Path(__file__).parents[1].name}.ch_sims"
 
+from .. import files
 from ..feature_file import FeatureFileBuilder, FileConfig
 
-SIZES = {"train": 1368, "valid": 456, "test": 457}
-"""Segments a split, also in Table 1 of the M3S paper."""
+SIZES = files.PUBLISHED_SIZES["ch_sims"]
 
 
 class SimsConfig(FileConfig):

@@ -44,8 +44,11 @@ def test_labels_of_each_modality_come_back(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     "change, match",
     [
-        (lambda split: split.pop("regression_labels_A"), "`_A` and `_V`. Received: those of"),
-        (lambda split: split["regression_labels_T"].__setitem__(0, np.nan), "_T` must be finite"),
+        (lambda split: split["regression_labels_T"].__setitem__(0, np.inf), "_T` must be finite"),
+        (
+            lambda split: split.update(regression_labels=np.arange(len(split["id"]))),
+            r"lie in -1..1",
+        ),
         (lambda split: split["regression_labels_V"].__setitem__(0, 2), r"lie in -1..1.*2"),
         (lambda split: split.update(regression_labels_T=np.zeros(1)), "1 in `regression_labels_T`"),
     ],

@@ -10,13 +10,12 @@ if __package__ == "cmu_mosi":  # `tfds build` in this folder imports it without 
     sys.path.append(str(pathlib.Path(__file__).parents[2]))
     __package__ = f"{pathlib.Path(__file__).parents[1].name}.cmu_mosi"
 
-from .. import mmsa
+from .. import files
 from ..feature_file import FeatureFileBuilder, FileConfig
+from ..segments import Segments
 from . import csd, word_lists
 
-SIZES = {"train": 1284, "valid": 229, "test": 686}
-"""Segments a split: the SDK's standard folds by video, and Table 1 of the M3S paper."""
-
+SIZES = files.PUBLISHED_SIZES["cmu_mosi"]
 LISTS, ALIGNED, UNALIGNED = "word_lists", "csd_aligned", "csd_unaligned"
 
 
@@ -87,7 +86,7 @@ class CmuMosi(FeatureFileBuilder):
             return list(self._sequences(folder).values())
         return super().sources(folder)
 
-    def read(self, paths: list[Any]) -> dict[str, mmsa.Segments]:
+    def read(self, paths: list[Any]) -> dict[str, Segments]:
         name = self.builder_config.name
         if name == LISTS:
             return word_lists.read(paths)
@@ -96,26 +95,31 @@ class CmuMosi(FeatureFileBuilder):
         return super().read(paths)
 
     def _lists(self, folder: Any) -> list[Any]:
-        found = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
-        beside = [name for name in (word_lists.EMBEDDINGS, word_lists.VOCABULARY) if name in found]
-        wanted = [*word_lists.FILES.values()]
-        if not set(wanted) <= set(found) or not beside:
-            raise self.absent(
-                f"{wanted}, and `{word_lists.VOCABULARY}` of bert-base-uncased or a table "
-                f"`{word_lists.EMBEDDINGS}` for the words,",
-                folder,
-                found,
-            )
-        return [folder / name for name in (*wanted, *beside)]
+        names = (word_lists.EMBEDDINGS, word_lists.VOCABULARY)
+        beside = [path for name in names if (path := files.find(folder, name)).is_file()]
+        lists = word_lists.find(folder)
+        if lists and beside:
+            return [*lists, *beside]
+        wanted = word_lists.FILES.values()
+        absent = [name for name in wanted if not files.find(folder, name).is_file()]
+        missing = [] if lists else [f"{', '.join(absent)} (or MAG-BERT's one pickle)"]
+        if not beside:
+            what = f", or a table {word_lists.EMBEDDINGS}, for the words"
+            if len(lists) == 1:
+                what = f" for the words of {lists[0].name}: MAG-BERT's layout has no ids of them"
+            missing.append(f"{word_lists.VOCABULARY} of bert-base-uncased{what}")
+        raise FileNotFoundError(
+            f"`{self.name}/{self.builder_config.name}` must have all its files in its manual "
+            f"directory, {folder}. Missing: {'; '.join(missing)}."
+        )
 
     def _sequences(self, folder: Any) -> dict[str, Any]:
-        found = sorted(path.name for path in folder.glob("*.csd")) if folder.is_dir() else []
-        kinds = csd.find(found)
-        if any(len(names) != 1 for kind, names in kinds.items() if kind != "words"):
+        kinds = csd.find(folder)
+        if any(len(paths) != 1 for kind, paths in kinds.items() if kind != "words"):
+            several = {k: [p.name for p in paths] for k, paths in kinds.items() if len(paths) > 1}
             raise self.absent(
                 "one .csd file each of word vectors, COVAREP or openSMILE, FACET or OpenFace, and "
-                "labels",
+                f"labels{f' (there are several: {several})' if several else ''}",
                 folder,
-                found,
             )
-        return {kind: folder / names[0] for kind, names in kinds.items() if len(names) == 1}
+        return {kind: paths[0] for kind, paths in kinds.items() if len(paths) == 1}

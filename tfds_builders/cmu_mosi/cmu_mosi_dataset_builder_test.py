@@ -136,7 +136,7 @@ BROKEN = {
         lambda rows: [rows[0], rows[1][:2]],
         r"dev.pkl, row 1: must be \(features, label, name",
     ),
-    "three parts": (lambda rows: [(rows[0][0][:3], *rows[0][1:])], "row 0: features must be"),
+    "two parts": (lambda rows: [(rows[0][0][:2], *rows[0][1:])], "row 0: features must be"),
     "rank 1": (lambda rows: changed(rows, vision=np.ones(4)), r"`vision` must be a numeric array"),
     "a list": (lambda rows: changed(rows, audio=[[1.0]]), "`audio` must be a numeric array.*list"),
     "other columns": (lambda rows: changed(rows, audio=np.ones((2, 9))), "one number of columns"),

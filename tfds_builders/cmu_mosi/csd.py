@@ -5,28 +5,32 @@ A .csd file is HDF5: in the one group there is, `data/{video}/features` (n, dim)
 `video$_$row`. Each modality's sequence are the rows whose interval meets the segment's, or,
 aligned, their mean over each word, as the SDK's `align` with an averaging function makes them.
 
+Files that the SDK's `align` and `deploy` have written have entries `{video}[{row}]` instead, a word
+or a segment each: a video's entries are taken together, which gives the same sequences.
+
 Reference: CMU-MultiComp-Lab/CMU-MultimodalSDK, mmsdk/mmdatasdk/dataset/dataset.py.
 """
 
+import pathlib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import hdf5, mmsa
-from ..limits import check_unfolded
-from ..pickles import DataError
+from .. import formats, hdf5
+from ..limits import DataError, Problems, check_unfolded
+from ..segments import MODALITIES, Segments
 from ..sequences import Repairs, check_columns
 from .folds import FOLDS
 
 NAMES = {
-    "text": r"WordVectors|glove",
-    "audio": r"COVAREP|OpenSMILE",
-    "vision": r"FACET|OpenFace",
-    "labels": r"Labels",
-    "words": r"TimestampedWords\.",
+    "text": r"WordVectors|glove|language",
+    "audio": r"COA?VAREP|OpenSMILE|acoustic",
+    "vision": r"FACET|OpenFace|visual",
+    "labels": r"Labels|opinion",
+    "words": r"TimestampedWords\.|^words\.",
 }
 """What a file's name must hold; `words`, the transcript, may be absent."""
 
@@ -35,19 +39,40 @@ EPSILON = 1e-5
 
 PAUSE = b"sp"
 
-Rows = tuple[np.ndarray, np.ndarray]
-"""Intervals `(n, 2)` and features `(n, dim)` of a video."""
+ENTRY = re.compile(r"(.+)\[(\d+)\]")
+"""What the SDK calls the words or segments of a video, once it has aligned them."""
 
 
-def find(names: Sequence[str]) -> dict[str, list[str]]:
-    """Which of the file names could be which sequence."""
+class Rows(NamedTuple):
+    """What a file has of a video.
+
+    Attributes:
+        times: `(n, 2)`, start and stop in seconds.
+        features: `(n, dim)`.
+        names: `n` numbers, by which the labels' rows are called.
+    """
+
+    times: np.ndarray
+    features: np.ndarray
+    names: Sequence[int] = ()
+
+
+def find(folder: Any) -> dict[str, list[pathlib.Path]]:
+    """Which .csd files of a folder, or HDF5 of another ending, could by name be which sequence."""
+    folder = pathlib.Path(folder)
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [path for path in found if path.is_file() and _may_be_sequence(path)]
     return {
-        kind: [name for name in names if re.search(pattern, name, re.IGNORECASE)]
+        kind: [path for path in found if re.search(pattern, path.name, re.IGNORECASE)]
         for kind, pattern in NAMES.items()
     }
 
 
-def read(files: Mapping[str, Any], aligned: bool) -> dict[str, mmsa.Segments]:
+def _may_be_sequence(path: pathlib.Path) -> bool:
+    return path.suffix.lower() == ".csd" or formats.sniff(path).name == formats.HDF5
+
+
+def read(files: Mapping[str, Any], aligned: bool) -> dict[str, Segments]:
     """All splits, on the standard folds.
 
     Args:
@@ -66,7 +91,7 @@ def read(files: Mapping[str, Any], aligned: bool) -> dict[str, mmsa.Segments]:
     if repairs.counts:
         warnings.warn(f"{repairs.text()} were not finite and became 0.", stacklevel=4)
     labels = sequences.pop("labels")
-    whole = set.intersection(*(set(sequences[name]) for name in mmsa.MODALITIES))
+    whole = set.intersection(*(set(sequences[name]) for name in MODALITIES))
     lacking = sorted(set(labels) - whole)
     if lacking:
         warnings.warn(
@@ -86,19 +111,20 @@ def _split(
     labels: Mapping[str, Rows],
     sequences: Mapping[str, Mapping[str, Rows]],
     aligned: bool,
-) -> mmsa.Segments:
+) -> Segments:
     ids, raw_text, scores = [], [], []
-    cut: dict[str, list[np.ndarray]] = {name: [] for name in mmsa.MODALITIES}
+    cut: dict[str, list[np.ndarray]] = {name: [] for name in MODALITIES}
     for video in videos:
-        for row, (interval, score) in enumerate(zip(*labels[video], strict=True)):
+        for interval, score, row in zip(*labels[video], strict=True):
             ids.append(f"{video}$_${row}")
             scores.append(float(score[0]))
-            spoken = _meeting(sequences["text"][video], interval)[0]
-            for name in mmsa.MODALITIES:
+            spoken = _meeting(sequences["text"][video], interval).times
+            for name in MODALITIES:
                 rows = sequences[name][video]
-                cut[name].append(_by_word(rows, spoken) if aligned else _meeting(rows, interval)[1])
+                met = _by_word(rows, spoken) if aligned else _meeting(rows, interval).features
+                cut[name].append(met)
             words = sequences.get("words", {}).get(video)
-            raw_text.append("" if words is None else _transcript(_meeting(words, interval)[1]))
+            raw_text.append("" if words is None else _transcript(_meeting(words, interval)))
     if not ids:
         raise DataError(
             f"The files must hold videos of the standard folds. Received: none of {split}. Names "
@@ -108,54 +134,80 @@ def _split(
         f"{name}_length": np.array([len(rows) for rows in all_rows], dtype=np.int32)
         for name, all_rows in cut.items()
     }
-    return mmsa.Segments(ids, raw_text, {**cut, **lengths}, np.array(scores, dtype=np.float32))
+    return Segments(ids, raw_text, {**cut, **lengths}, np.array(scores, dtype=np.float32))
 
 
 def _meeting(rows: Rows, interval: np.ndarray) -> Rows:
     """The rows that share more than a moment with the interval, their own intervals clipped."""
-    times, features = rows
+    times, features = rows[:2]
     start, stop = np.maximum(times[:, 0], interval[0]), np.minimum(times[:, 1], interval[1])
     inside = stop - start > EPSILON
-    return np.column_stack([start, stop])[inside], features[inside]
+    return Rows(np.column_stack([start, stop])[inside], features[inside])
 
 
 def _by_word(rows: Rows, words: np.ndarray) -> np.ndarray:
     """Mean over each word's interval; 0 where nothing meets it."""
-    means = np.zeros((len(words), rows[1].shape[1]), dtype=np.float32)
+    means = np.zeros((len(words), rows.features.shape[1]), dtype=np.float32)
     for i, interval in enumerate(words):
-        features = _meeting(rows, interval)[1]
+        features = _meeting(rows, interval).features
         if len(features):
             means[i] = features.mean(axis=0)
     return means
 
 
-def _transcript(words: np.ndarray) -> str:
-    return " ".join(w.decode("utf-8", "replace") for w in words[:, 0] if w != PAUSE)
+def _transcript(words: Rows) -> str:
+    return " ".join(w.decode("utf-8", "replace") for w in words.features[:, 0] if w != PAUSE)
+
+
+def is_sequence(file: Any, place: str) -> bool:
+    """Whether an open HDF5 file holds a computational sequence."""
+    roots = hdf5.names(file, place)
+    return len(roots) == 1 and "data" in getattr(file[roots[0]], "keys", list)()
 
 
 def _read(path: Any, kind: str, repairs: Repairs) -> dict[str, Rows]:
     """Video -> intervals and features."""
+    place = formats.place(path)
     with hdf5.opened(path) as file:
-        roots = hdf5.names(file, path.name)
+        roots = hdf5.names(file, place)
         if len(roots) != 1:
             raise DataError(
-                f"{path.name} must hold one computational sequence. Received: {sorted(roots)}."
+                f"{place} must hold one computational sequence. Received: {sorted(roots)}."
             )
-        root = hdf5.member(file, roots[0], path.name)
-        data = hdf5.member(root, "data", path.name)
-        videos: dict[str, Rows] = {}
+        root = hdf5.member(file, roots[0], place)
+        data = hdf5.member(root, "data", place)
+        entries: dict[str, Rows] = {}
         unfolded = 0
-        for video in hdf5.names(data, f"{path.name}: `data`"):  # two names may be of the same data
-            videos[video] = _video(path.name, data, video, kind, repairs)
-            unfolded += sum(part.nbytes for part in videos[video])
-            check_unfolded(path.name, hdf5.stored_in(data), unfolded)
-    check_columns(path.name, kind, [features for _, features in videos.values()])
+        problems = Problems()
+        for name in hdf5.names(data, f"{place}: `data`"):  # two names may be of the same data
+            with problems.noted():
+                entries[name] = _entry(place, data, name, kind, repairs)
+                unfolded += sum(part.nbytes for part in entries[name][:2])
+            check_unfolded(place, hdf5.stored_in(data), unfolded)
+        problems.raise_any()
+    check_columns(place, kind, [rows.features for rows in entries.values()])
+    return _by_video(entries)
+
+
+def _by_video(entries: Mapping[str, Rows]) -> dict[str, Rows]:
+    """The entries of each video one after the other, in the order of their numbers."""
+    parts: dict[str, list[tuple[int, Rows]]] = {}
+    for name, rows in entries.items():
+        found = ENTRY.fullmatch(name)
+        video, number = (found[1], int(found[2])) if found else (name, 0)
+        parts.setdefault(video, []).append((number, rows))
+    videos = {}
+    for video, several in parts.items():
+        several.sort(key=lambda part: part[0])
+        names = [number + row for number, rows in several for row in range(len(rows.times))]
+        times = np.concatenate([rows.times for _, rows in several])
+        videos[video] = Rows(times, np.concatenate([rows.features for _, rows in several]), names)
     return videos
 
 
-def _video(name: str, data: Any, video: str, kind: str, repairs: Repairs) -> Rows:
-    place = f"{name}, {video}"
-    group = hdf5.member(data, video, name)
+def _entry(file: str, data: Any, name: str, kind: str, repairs: Repairs) -> Rows:
+    place = f"{file}, {name}"
+    group = hdf5.member(data, name, file)
     intervals = hdf5.array(group, "intervals", place, columns=2).astype(np.float64)
     features = hdf5.array(group, "features", place)
     if kind == "words":
@@ -170,4 +222,4 @@ def _video(name: str, data: Any, video: str, kind: str, repairs: Repairs) -> Row
         )
     if not np.isfinite(intervals).all() or (intervals[:, 0] > intervals[:, 1]).any():
         raise DataError(f"{place}: intervals must be (start, stop) in seconds, start first.")
-    return intervals, features
+    return Rows(intervals, features)

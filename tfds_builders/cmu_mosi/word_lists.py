@@ -1,38 +1,62 @@
-"""`train.pkl`, `dev.pkl`, `test.pkl` as MISA and MMIM write them.
+"""`train.pkl`, `dev.pkl`, `test.pkl` as MISA and MMIM write them, or MAG-BERT's one pickle of all.
 
-Each file is a list of segments,
+Each file is a list of segments, MAG-BERT's a dict of such lists, `train`, `dev` and `test`:
 
-    ((word ids, vision (n, dv), audio (m, da), words), label, "video[clip]")                 MISA
-    ((word ids or [], vision, audio, words, vision length, audio length), label, name)       MMIM
+    ((word ids, vision (n, dv), audio (m, da), words), label, "video[clip]")               MISA
+    ((word ids or [], vision, audio, words, vision length, audio length), label, name)     MMIM
+    ((words, vision, audio), label, name)                                                  MAG-BERT
 
-MISA's sequences have one step a word; MMIM's may be padded in front. There are no text features in
+Sequences have one step a word; MMIM's may be padded in front. There are no text features in
 them: `embeddings.npy` beside them, a table (words, dim), turns word ids into `text`, BERT's
 `vocab.txt` the words into `text_bert`. One of the two must be there.
 
 Reference: declare-lab/MISA ec42fad, src/create_dataset.py; declare-lab/Multimodal-Infomax cd0774c,
-src/create_dataset.py.
+src/create_dataset.py; WasifurRahman/BERT_multimodal_transformer, multimodal_driver.py.
 """
 
+import pathlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import mmsa, npy, pickles, tokens
-from ..pickles import DataError
+from .. import files, formats, npy, pickles, tokens
+from ..describing import describe
+from ..limits import DataError, Problems
+from ..segments import SPLITS, TEXT_BERT, Segments, check_disjoint, split_names
 from ..sequences import Repairs, check_columns
 
 FILES = {"train": "train.pkl", "valid": "dev.pkl", "test": "test.pkl"}
 EMBEDDINGS, VOCABULARY = "embeddings.npy", "vocab.txt"
 
 
-def read(paths: Sequence[Any]) -> dict[str, mmsa.Segments]:
+def three(folder: Any) -> list[pathlib.Path]:
+    """The files of `FILES` in a folder; empty where one is not there."""
+    paths = [files.find(folder, name) for name in FILES.values()]
+    return paths if all(path.is_file() for path in paths) else []
+
+
+def find(folder: Any) -> list[pathlib.Path]:
+    """The three files of lists, or else MAG-BERT's one; empty where there is neither.
+
+    Raises:
+        DataError: a pickle that may be MAG-BERT's is damaged.
+    """
+    if paths := three(folder):
+        return paths
+    named = FILES.values()
+    others = [path for path in files.pickles_in(folder) if path.name.casefold() not in named]
+    found = [path for path in others if is_mag_bert(pickles.load(path))]
+    return found if len(found) == 1 else []
+
+
+def read(paths: Sequence[Any]) -> dict[str, Segments]:
     """All splits.
 
     Args:
-        paths: The files of `FILES`, and one or both of `EMBEDDINGS` and `VOCABULARY`.
+        paths: The files of `FILES` or MAG-BERT's, and one or both of `EMBEDDINGS` and `VOCABULARY`.
 
     Returns:
         Dict with `train`, `valid`, `test`; sequences have each its own steps.
@@ -40,20 +64,51 @@ def read(paths: Sequence[Any]) -> dict[str, mmsa.Segments]:
     Raises:
         DataError: a file is not as above; the message names file and row.
     """
-    by_name = {path.name: path for path in paths}
+    by_name = {path.name.casefold(): path for path in paths}
     table = npy.mapped(by_name[EMBEDDINGS]) if EMBEDDINGS in by_name else None
     if table is not None and (table.ndim != 2 or table.dtype.kind != "f"):
         raise DataError(f"{EMBEDDINGS} must be a table (words, dim). Received: {table.shape}.")
     pieces = tokens.vocabulary(by_name[VOCABULARY]) if VOCABULARY in by_name else None
-    splits = {split: _split(by_name[name], table, pieces) for split, name in FILES.items()}
+    problems = Problems()
+    rows = {}
+    for split, (place, content) in _lists(by_name).items():
+        with problems.noted():
+            rows[split] = check(place, content)
+    problems.raise_any()
+    splits = {split: _segments(one, table, pieces) for split, one in rows.items()}
     columns = {
         split: {name: segments.features[name][0].shape[1] for name in ("audio", "vision")}
         for split, segments in splits.items()
     }
     if len({tuple(one.values()) for one in columns.values()}) > 1:
         raise DataError(f"All files must have the same columns. Received: {columns}.")
-    mmsa.check_disjoint("train.pkl, dev.pkl, test.pkl", splits)
+    check_disjoint(", ".join(path.name for path in paths), splits)
     return splits
+
+
+def _lists(by_name: Mapping[str, pathlib.Path]) -> dict[str, tuple[str, Any]]:
+    """Split -> what to call its list, and the list."""
+    if set(FILES.values()) <= set(by_name):
+        paths = {split: by_name[name] for split, name in FILES.items()}
+        return {split: (formats.place(path), pickles.load(path)) for split, path in paths.items()}
+    path = next(path for name, path in by_name.items() if name not in (EMBEDDINGS, VOCABULARY))
+    content = pickles.load(path)
+    if not is_mag_bert(content):
+        raise DataError(
+            f"{formats.place(path)} must be a dict of lists train, dev and test, as MAG-BERT has "
+            f"it. Received: {describe(content)}."
+        )
+    keys = split_names(content)
+    return {split: (f"{formats.place(path)}, {keys[split]}", content[keys[split]])
+            for split in SPLITS}  # fmt: skip
+
+
+def is_mag_bert(content: Any) -> bool:
+    """Whether content is a dict of three lists of segments."""
+    names = split_names(content) if isinstance(content, dict) else {}
+    return set(names) == set(SPLITS) and all(
+        isinstance(content[key], list | tuple) for key in names.values()
+    )
 
 
 def check(name: str, content: Any) -> "list[_Row]":
@@ -66,13 +121,17 @@ def check(name: str, content: Any) -> "list[_Row]":
     Raises:
         DataError: it is not as above.
     """
-    if not isinstance(content, list) or not content:
+    if not isinstance(content, list | tuple) or not content:
         raise DataError(
             f"{name} must be a list of segments, as MISA and MMIM write it. "
-            f"Received: {mmsa.describe(content)}."
+            f"Received: {describe(content)}."
         )
-    repairs = Repairs()
-    rows = [_Row(f"{name}, row {row}", item, repairs) for row, item in enumerate(content)]
+    repairs, problems = Repairs(), Problems()
+    rows: list[_Row] = []
+    for number, item in enumerate(content):
+        with problems.noted():
+            rows.append(_Row(f"{name}, row {number}", item, repairs))
+    problems.raise_any()
     if repairs.counts:
         # As MISA does with `nan_to_num`.
         warnings.warn(f"{name}: {repairs.text()} were not finite and became 0.", stacklevel=4)
@@ -83,8 +142,7 @@ def check(name: str, content: Any) -> "list[_Row]":
     return rows
 
 
-def _split(path: Any, table: Any, pieces: list[str] | None) -> mmsa.Segments:
-    rows = check(path.name, pickles.load(path))
+def _segments(rows: "list[_Row]", table: Any, pieces: list[str] | None) -> Segments:
     ids, raw_text = [row.id for row in rows], [" ".join(row.words) for row in rows]
     features: dict[str, Any] = {
         name: [row.features[name] for row in rows] for name in ("audio", "vision")
@@ -92,14 +150,14 @@ def _split(path: Any, table: Any, pieces: list[str] | None) -> mmsa.Segments:
     if table is not None:
         features["text"] = [row.embedded(table) for row in rows]
     if pieces is not None:
-        features[mmsa.TEXT_BERT] = tokens.text_bert(raw_text, pieces)
+        features[TEXT_BERT] = tokens.text_bert(raw_text, pieces)
     lengths = {f"{name}_length": _counts(features[name]) for name in ("audio", "vision")}
     if table is not None:
         lengths["text_length"] = _counts(features["text"])
     else:
-        lengths["text_length"] = features[mmsa.TEXT_BERT][:, 1].sum(axis=1, dtype=np.int32)
+        lengths["text_length"] = features[TEXT_BERT][:, 1].sum(axis=1, dtype=np.int32)
     labels = np.array([row.label for row in rows], dtype=np.float32)
-    return mmsa.Segments(ids, raw_text, {**features, **lengths}, labels)
+    return Segments(ids, raw_text, {**features, **lengths}, labels)
 
 
 def _counts(sequences: Sequence[np.ndarray]) -> np.ndarray:
@@ -113,11 +171,14 @@ class _Row:
         self.place = place
         if not isinstance(item, tuple | list) or len(item) != 3:
             raise DataError(f"{place}: must be (features, label, name). Received: "
-                            f"{mmsa.describe(item)}.")  # fmt: skip
+                            f"{describe(item)}.")  # fmt: skip
         parts, label, name = item
-        if not isinstance(parts, tuple | list) or len(parts) not in (4, 6):
+        if not isinstance(parts, tuple | list) or len(parts) not in (3, 4, 6):
             raise DataError(f"{place}: features must be (word ids, vision, audio, words) and, for "
-                            f"MMIM, two lengths. Received: {mmsa.describe(parts)}.")  # fmt: skip
+                            f"MMIM, two lengths. Received: {describe(parts)}.")  # fmt: skip
+        if len(parts) == 3:  # MAG-BERT
+            words, vision, audio = parts
+            parts = ([], vision, audio, words)
         self.word_ids, vision, audio, words = parts[:4]
         lengths = dict(zip(("vision", "audio"), parts[4:], strict=False))
         if not isinstance(name, str) or not name:
@@ -126,7 +187,7 @@ class _Row:
         self.id = re.sub(r"^(.*)\[(\w+)\]$", r"\1$_$\2", name)
         listed = isinstance(words, list | tuple) or getattr(words, "ndim", 0) == 1
         if not listed or not all(isinstance(word, str) for word in words):
-            raise DataError(f"{place}: words must be strings. Received: {mmsa.describe(words)}.")
+            raise DataError(f"{place}: words must be strings. Received: {describe(words)}.")
         self.words = [str(word) for word in words]
         self.label = self._number("label", label)
         self.features = {

@@ -17,6 +17,7 @@ if __package__ == "iemocap":  # `tfds build` in this folder imports it without i
 
 from .. import files, hdf5
 from ..features import STEPS, filled, spec
+from ..limits import Problems
 from ..sequences import Repairs
 from .mmin_files import (
     CLASSES,
@@ -98,9 +99,21 @@ class Iemocap(tfds.core.GeneratorBasedBuilder):
         return [folder / name for name in (*names, MEAN_STD) if (folder / name).is_file()]
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        config = self.builder_config
         folder = files.manual_dir(dl_manager)
         digest = files.digest(self.sources(folder))
+        splits = self.splits(folder)
+        self.info.metadata["source"] = {"name": "A, V, L and target", "sha256": digest}
+        return splits
+
+    def splits(self, folder: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        """Split -> its examples, read one at a time; what is wrong with any is raised at the end.
+
+        Raises:
+            FileNotFoundError: a file is not there.
+            DataError: the files are not as `mmin_files` has it.
+        """
+        config = self.builder_config
+        self.sources(folder)
         targets = {split: target(folder, config.fold, split) for split in SPLITS}
         check_targets(config.fold, targets)
         ids = [name for one in targets.values() for name in one.ids]
@@ -116,7 +129,6 @@ class Iemocap(tfds.core.GeneratorBasedBuilder):
             scale = mean_std(
                 folder, config.fold, opened["audio"], targets["train"].ids, config.columns["audio"]
             )
-        self.info.metadata["source"] = {"name": "A, V, L and target", "sha256": digest}
         self.info.metadata[STEPS] = {name: max(1, most) for name, most in longest.items()}
         return {
             split: self._generate_examples(folder, split, one, scale)
@@ -127,20 +139,31 @@ class Iemocap(tfds.core.GeneratorBasedBuilder):
         self, folder: Any, split: str, one: Target, scale: Any
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """One utterance at a time, so that a fold never lies in memory."""
-        repairs, columns = Repairs(), self.builder_config.columns
+        repairs, problems = Repairs(), Problems()
         with _opened(folder) as opened:
             for row, (name, label) in enumerate(zip(one.ids, one.labels, strict=True)):
-                example: dict[str, Any] = {}
-                for modality, file in opened.items():
-                    place = FEATURES[modality]
-                    values = hdf5.array(file, name, place, columns[modality])
-                    values = repairs.sequence(f"{place}, {name}", modality, values)
-                    if modality == "audio":
-                        values = ((values - scale[0]) / scale[1]).astype(np.float32)
-                    example[modality], example[f"{modality}_length"] = filled(values), len(values)
-                yield row, {**example, "id": name, "raw_text": "", "label": label, "index": row}
+                example: dict[str, Any] = {"id": name, "raw_text": "", "label": label, "index": row}
+                with problems.noted():
+                    example |= self._features(opened, name, scale, repairs)
+                if not problems.found:
+                    yield row, example
+        problems.raise_any()
         if repairs.counts:
             warnings.warn(f"{split}: {repairs.text()} were -inf and became 0.", stacklevel=2)
+
+    def _features(
+        self, opened: Mapping[str, Any], name: str, scale: Any, repairs: Repairs
+    ) -> dict[str, Any]:
+        """Sequences and true steps of an utterance."""
+        found: dict[str, Any] = {}
+        for modality, file in opened.items():
+            place = FEATURES[modality]
+            values = hdf5.array(file, name, place, self.builder_config.columns[modality])
+            values = repairs.sequence(f"{place}, {name}", modality, values)
+            if modality == "audio":
+                values = ((values - scale[0]) / scale[1]).astype(np.float32)
+            found[modality], found[f"{modality}_length"] = filled(values), len(values)
+        return found
 
 
 @contextlib.contextmanager

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import hdf5, npy
-from ..limits import check_unfolded
-from ..pickles import DataError
+from ..limits import DataError, Problems, check_unfolded
 
 FEATURES = {"audio": "A/comparE.h5", "vision": "V/denseface.h5", "text": "L/bert_large.h5"}
 MEAN_STD = "A/comparE_mean_std.h5"
@@ -95,19 +94,22 @@ def check_features(
         DataError: an utterance is absent or not of its shape.
     """
     longest = dict.fromkeys(files, 0)
+    problems = Problems()
     for name, file in files.items():
         unfolded = 0
         for utterance in ids:
-            found = hdf5.member(file, utterance, FEATURES[name])
-            shape = getattr(found, "shape", None)
-            if shape is None or len(shape) != 2 or shape[1] != columns[name]:
-                raise DataError(
-                    f"{FEATURES[name]}, `{utterance}` must be of shape (steps, {columns[name]}). "
-                    f"Received: {shape}."
-                )
-            longest[name] = max(longest[name], shape[0])
-            unfolded += 4 * shape[0] * shape[1]  # two names may be of the same data
+            with problems.noted():
+                found = hdf5.member(file, utterance, FEATURES[name])
+                shape = getattr(found, "shape", None)
+                if shape is None or len(shape) != 2 or shape[1] != columns[name]:
+                    raise DataError(
+                        f"{FEATURES[name]}, `{utterance}` must be of shape (steps, "
+                        f"{columns[name]}). Received: {shape}."
+                    )
+                longest[name] = max(longest[name], shape[0])
+                unfolded += 4 * shape[0] * shape[1]  # two names may be of the same data
         check_unfolded(FEATURES[name], hdf5.stored_in(file), unfolded)
+    problems.raise_any()
     return longest
 
 

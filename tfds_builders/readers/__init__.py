@@ -1,0 +1,114 @@
+"""All layouts of files that are read, in one list: inspection and preparation ask it alike.
+
+A reader says whether a file or folder is its, what it holds, and which commands read it; to say the
+latter it reads all, by the very code that preparation runs, so that the two cannot disagree.
+`keras-m3s inspect` prints what the reader says, `prepare --from` takes what it has read.
+"""
+
+import warnings
+from typing import Any
+
+from .. import formats, npy
+from ..describing import describe
+from ..limits import DataError
+from ..segments import Segments, warn_narrow
+from .features import ClipsReader, SegmentsFolderReader, SegmentsReader
+from .folders import OwnFolderReader, RecordingsReader
+from .iemocap import IemocapReader
+from .mosi import ListsReader, SequencesReader
+from .source import OwnReader, Reader
+from .source import Source as Source
+
+READERS: tuple[Reader, ...] = (
+    IemocapReader(),
+    SequencesReader(),
+    ListsReader(),
+    SegmentsReader(),
+    SegmentsFolderReader(),
+    RecordingsReader(),
+    ClipsReader(),
+    OwnFolderReader(),
+)
+"""The first that recognises something reads it."""
+
+
+def find(source: Source) -> Reader:
+    """The reader of a file or folder.
+
+    Raises:
+        DataError: there is none, or the file is damaged.
+        FileNotFoundError: there is nothing.
+    """
+    for reader in READERS:
+        if reader.recognises(source):
+            return reader
+    raise _unknown(source)
+
+
+def read(path: Any) -> dict[str, Segments]:
+    """All splits of data of one's own.
+
+    Args:
+        path: A pickle or .npz in MMSA's schema, or a folder as in `npy_folder`.
+
+    Returns:
+        Dict with `train`, `valid`, `test`.
+
+    Raises:
+        FileNotFoundError: there is nothing, or a file of several is not there.
+        DataError: it is of another layout, and then the message names the command that reads it, or
+            it breaks its own.
+    """
+    source = Source(path)
+    reader = find(source)
+    if not isinstance(reader, OwnReader):
+        kind = reader.kind(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            commands = reader.commands(source)
+        raise DataError(
+            f"{formats.place(path)} must be in MMSA's schema (.pkl, .npz), or a folder of .npy "
+            f"with label.csv. Received: {kind}. That is read by `{'`, `'.join(commands)}`."
+        )
+    splits = reader.read(source)
+    warn_narrow(formats.place(path), splits)
+    return splits
+
+
+_ENDINGS = {
+    **dict.fromkeys((".pkl", ".pickle"), (formats.PICKLE, "a whole pickle file")),
+    ".npz": (formats.NPZ, npy.MUST),
+    **dict.fromkeys((".csd", ".h5", ".hdf5"), (formats.HDF5, "a whole HDF5 file")),
+}
+"""What the content of a file with such an ending must be."""
+
+
+def _unknown(source: Source) -> DataError:
+    place, known = formats.place(source.path), source.format
+    if known.name not in (formats.FOLDER, formats.PICKLE, formats.NPZ, formats.HDF5):
+        ending = source.path.suffix.lower()
+        try:
+            formats.check(source.path, *_ENDINGS.get(ending, (known.name, "")))
+        except DataError as error:
+            return error
+    must = (
+        f"{place} must be features in MMSA's schema (.pkl, .npz), a folder of .npy with label.csv, "
+        "or files of MISA, MMIM, MAG-BERT, the CMU-MultimodalSDK or MMIN."
+    )
+    if known.name == formats.FOLDER:
+        names = sorted(path.name for path in source.path.iterdir())
+        more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+        return DataError(f"{must} Received: a folder with {names[:12]}{more}.")
+    if known.name in (formats.PICKLE, formats.NPZ):
+        return DataError(
+            f"{must} Received: {known.title}, {describe(source.content)}. In MMSA's schema it is a "
+            "dict of the splits train, valid and test, each a dict of arrays."
+        )
+    advice = f" {known.advice}." if known.advice else ""
+    if known.name == formats.HDF5:
+        advice = (
+            f" It has {source.members[:12]}. Save its arrays with `numpy.savez`, as train/audio."
+        )
+    if known.name == formats.TEXT:
+        advice += " A table of labels is called label.csv, and lies in a folder with the features."
+    return DataError(f"{must} Received: {known.title}.{advice}")

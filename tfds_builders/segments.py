@@ -1,0 +1,177 @@
+"""Segments in memory, the one form that every file of features is brought to."""
+
+import dataclasses
+import warnings
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from .limits import DataError, Problems
+
+SPLITS = ("train", "valid", "test")
+MODALITIES = ("audio", "vision", "text")
+TEXT_BERT = "text_bert"
+UNIMODAL = {"text": "T", "audio": "A", "vision": "V"}
+"""How CH-SIMS calls the labels that raters gave to each modality by itself."""
+
+MODES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What people call the splits -> what they are called here."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Segments:
+    """One split of a file.
+
+    Attributes:
+        ids: `N` names, unique.
+        raw_text: `N` transcripts; empty strings where the file has none.
+        features: `audio`, `vision`, `text` float32 `(N, steps, dim)`, or `N` arrays of shape
+            `(steps, dim)` each with its own steps; `text_bert` int32 `(N, 3, steps)` where the
+            file has it; `audio_length`, `vision_length`, `text_length` int32 `(N,)`, true steps.
+        labels: Float32 `(N,)` for regression, int32 `(N,)` for classes.
+        unimodal: Modality -> labels float32 `(N,)` of it alone, where the file has them; NaN
+            where a segment has none.
+    """
+
+    ids: list[str]
+    raw_text: list[str]
+    features: dict[str, Any]
+    labels: np.ndarray
+    unimodal: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def split_names(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """Which key of a dict is which split: `valid` before `val` or `dev` where it has several."""
+    found: dict[str, Any] = {}
+    for name, split in MODES.items():
+        for key in content:
+            if isinstance(key, str) and key.strip().casefold() == name:
+                found.setdefault(split, key)
+    return found
+
+
+def absent_sequence(rows: int) -> np.ndarray:
+    """What stands for a modality that the data has not: a step of zeros, float32 `(rows, 1, 1)`."""
+    return np.zeros((rows, 1, 1), np.float32)
+
+
+def warn_absent(place: str, modalities: Collection[str]) -> None:
+    """Says which modalities are stand-ins."""
+    if modalities:
+        names = " and ".join(f"`{name}`" for name in MODALITIES if name in modalities)
+        warnings.warn(
+            f"{place} has no {names}: one step of zeros, of length 0, stands for what is absent.",
+            stacklevel=3,
+        )
+
+
+def last_step(array: np.ndarray) -> np.ndarray:
+    """Steps up to the last one that is not all zero: int32 `(N,)` from `(N, steps, dim)`."""
+    filled = (array != 0).any(axis=2)
+    steps = array.shape[1] - filled[:, ::-1].argmax(axis=1)
+    return np.where(filled.any(axis=1), steps, 0).astype(np.int32)
+
+
+def check_together(name: str, splits: Mapping[str, Segments]) -> None:
+    """What splits must have in common, and what they should not.
+
+    Raises:
+        DataError: shapes or kinds of labels differ.
+    """
+    problems = Problems()
+    for key in (*MODALITIES, TEXT_BERT):
+        shapes = {
+            split: segments.features[key].shape[1:] if key in segments.features else None
+            for split, segments in splits.items()
+        }
+        if len(set(shapes.values())) > 1:
+            problems.found.append(
+                f"{name}: `{key}` must have one shape in all splits. Received: {shapes}."
+            )
+    kinds = {split: segments.labels.dtype.name for split, segments in splits.items()}
+    if len(set(kinds.values())) > 1:
+        problems.found.append(
+            f"{name}: labels must be of one kind in all splits. Received: {kinds}."
+        )
+    problems.raise_any()
+    check_classes(name, splits)
+    check_disjoint(name, splits)
+
+
+def check_disjoint(name: str, splits: Mapping[str, Segments]) -> None:
+    """Segments of one video in two splits leak: a warning, some corpora are published so."""
+    videos = {
+        split: {segment.rpartition("$_$")[0] or segment for segment in segments.ids}
+        for split, segments in splits.items()
+    }
+    for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        shared = sorted(videos[first] & videos[second])
+        if shared:
+            warnings.warn(
+                f"{name}: splits should share no video. Received: {len(shared)} in both {first} "
+                f"and {second}, {shared[0]!r} for one. Scores on {second} will be too good.",
+                stacklevel=3,
+            )
+
+
+def check_classes(name: str, splits: Mapping[str, Segments]) -> None:
+    """Classes that only selection or test has cannot be learned: a warning."""
+    labels = {split: segments.labels for split, segments in splits.items()}
+    if labels["train"].dtype != np.int32:
+        return
+    known = set(np.unique(labels["train"]).tolist())
+    for split in ("valid", "test"):
+        strange = sorted(set(np.unique(labels[split]).tolist()) - known)
+        if strange:
+            warnings.warn(
+                f"{name}: training should have every class. Received: {strange} in {split} alone. "
+                "A model has an output for each, which nothing teaches.",
+                stacklevel=3,
+            )
+
+
+def check_range(place: str, splits: Mapping[str, Segments], low: float, high: float) -> None:
+    """Labels must be scores on a known scale.
+
+    Args:
+        place: What is read, for messages.
+        splits: All there are.
+        low: The lowest score.
+        high: The highest.
+
+    Raises:
+        DataError: they are classes, or on another scale.
+    """
+    for split, segments in splits.items():
+        if segments.labels.dtype != np.float32:
+            raise DataError(
+                f"{place} must hold `regression_labels`, sentiment from {low:g} to {high:g}. "
+                f"Received: classes 0..{segments.labels.max()} in {split}."
+            )
+        for labels in (segments.labels, *segments.unimodal.values()):
+            rated = labels[~np.isnan(labels)]
+            if rated.size and (rated.min() < low - 1e-3 or rated.max() > high + 1e-3):
+                raise DataError(
+                    f"{place}, {split}: labels must lie in {low:g}..{high:g}. Received: "
+                    f"{rated.min():g}..{rated.max():g}. Other scales: `keras-m3s prepare --from`."
+                )
+
+
+def warn_narrow(place: str, splits: Mapping[str, Segments]) -> None:
+    """Scores of own data count as CMU-MOSI's, -3 to 3: a warning where all look like CH-SIMS's."""
+    labels = np.concatenate([segments.labels for segments in splits.values()])
+    if labels.dtype == np.float32 and np.abs(labels).max() <= 1:
+        warnings.warn(
+            f"{place}: scores should lie in -3..3, the scale that data of your own is measured on. "
+            f"Received: {labels.min():g}..{labels.max():g}. If this is CH-SIMS, "
+            "`keras-m3s prepare ch_sims --manual-dir FOLDER` reads it on its own scale, -1..1.",
+            stacklevel=3,
+        )
