@@ -23,7 +23,12 @@ from keras_m3s.layers.torch_defaults import EPSILON, Dropout
 from keras_m3s.models.torch_import.weights import TorchWeight, layer_norm, linear
 
 NO_WEIGHT = -1e9
-"""Attention score of a key that is not to be seen; scores are float32."""
+"""Attention score of a key that is not to be seen."""
+
+
+def precise(x: Any) -> Any:
+    """`x` in float32, or in float64 if it is that."""
+    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 
 def sinusoids(steps: Any, width: int) -> Any:
@@ -40,7 +45,7 @@ def sinusoids(steps: Any, width: int) -> Any:
     fall = np.float32(math.log(10000) / max(half - 1, 1))
     frequencies = np.exp(-np.arange(half, dtype="float32") * fall)
     positions = ops.cast(ops.arange(1, steps + 1), "float32")
-    angles = positions[:, None] * frequencies
+    angles = ops.multiply(positions[:, None], frequencies)
     table = ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
     return ops.pad(table, [[0, 0], [0, width % 2]])
 
@@ -77,6 +82,22 @@ def visible_keys(
     return ops.logical_and(inside, keys <= ops.arange(query_steps)[:, None] + offset)
 
 
+class LayerNorm(keras.layers.LayerNormalization):
+    """A `LayerNormalization` that takes the variance from the centred values.
+
+    On PyTorch Keras' own is E[x^2] - E[x]^2, which loses its digits where a vector is nearly
+    constant, as a feature's course over time often is: gradients were off by 6 % here.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        x = precise(inputs)
+        centred = x - ops.mean(x, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+        normed = centred * ops.rsqrt(variance + self.epsilon)
+        scale, shift = (ops.cast(v, x.dtype) for v in (self.gamma, self.beta))
+        return ops.cast(normed * scale + shift, self.compute_dtype)
+
+
 class CrossmodalLayer(keras.layers.Layer):
     """One layer: attention, then two dense layers of 4 times the width, each added to its input.
 
@@ -89,7 +110,7 @@ class CrossmodalLayer(keras.layers.Layer):
     Call arguments:
         queries: `(batch, queries, dim)`.
         keys: `(batch, keys, dim)`, before their norm; `None` for the queries themselves.
-        values: As `keys`.
+        values: As `keys`; the same tensor costs less.
         visible: See `visible_keys`.
     """
 
@@ -138,9 +159,9 @@ class CrossmodalLayer(keras.layers.Layer):
         training: bool | None = None,
     ) -> Any:
         normed = self.attention_norm(queries)
-        keys = normed if keys is None else self.attention_norm(keys)
-        values = normed if values is None else self.attention_norm(values)
-        attended = self._attend(normed, keys, values, visible, training)
+        source = normed if keys is None else self.attention_norm(keys)
+        other = source if values is keys else self.attention_norm(values)
+        attended = self._attend(normed, source, other, visible, training)
         x = queries + self.residual_drop(attended, training=training)
         hidden = self.relu_drop(self.inner(self.dense_norm(x)), training=training)
         return x + self.residual_drop(self.outer(hidden), training=training)
@@ -148,11 +169,16 @@ class CrossmodalLayer(keras.layers.Layer):
     def _attend(self, queries: Any, keys: Any, values: Any, visible: Any, training: Any) -> Any:
         dim = queries.shape[-1]
         size = dim // self.heads
-        query, key, value = (
-            self._projected(x, part) for part, x in enumerate((queries, keys, values))
-        )
-        scores = ops.einsum("bqhd,bkhd->bhqk", query * size**-0.5, key)
-        scores = ops.cast(scores, "float32")
+        if keys is queries:
+            query, key, value = self._projected(queries, 0, 3)
+        elif values is keys:
+            (query,), (key, value) = self._projected(queries, 0, 1), self._projected(keys, 1, 3)
+        else:
+            query, key, value = (
+                self._projected(x, part, part + 1)[0]
+                for part, x in enumerate((queries, keys, values))
+            )
+        scores = precise(ops.einsum("bqhd,bkhd->bhqk", query * size**-0.5, key))
         if visible is not None:
             scores = ops.where(visible, scores, NO_WEIGHT)
         weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
@@ -160,14 +186,17 @@ class CrossmodalLayer(keras.layers.Layer):
         attended = ops.einsum("bhqk,bkhd->bqhd", weights, value)
         return self.output_projection(ops.reshape(attended, (*ops.shape(attended)[:2], dim)))
 
-    def _projected(self, x: Any, part: int) -> Any:
-        """Queries (part 0), keys (1) or values (2), `(batch, steps, heads, size)`."""
-        dim = x.shape[-1]
-        columns = slice(part * dim, (part + 1) * dim)
-        kernel = ops.convert_to_tensor(self.projection.kernel)[:, columns]
-        bias = ops.convert_to_tensor(self.projection.bias)[columns]
-        projected = ops.matmul(x, kernel) + bias
-        return ops.reshape(projected, (*ops.shape(x)[:2], self.heads, dim // self.heads))
+    def _projected(self, x: Any, first: int, last: int) -> list[Any]:
+        """Of queries (part 0), keys (1) and values (2) those from `first` to before `last`.
+
+        Each is `(batch, steps, heads, size)`. One product for what has the same input.
+        """
+        dim, parts = x.shape[-1], last - first
+        kernel = ops.convert_to_tensor(self.projection.kernel)[:, first * dim : last * dim]
+        bias = ops.convert_to_tensor(self.projection.bias)[first * dim : last * dim]
+        shape = (*ops.shape(x)[:2], parts, self.heads, dim // self.heads)
+        projected = ops.reshape(ops.matmul(x, kernel) + bias, shape)
+        return [projected[:, :, part] for part in range(parts)]
 
     def torch_weights(self, prefix: str) -> Iterator[TorchWeight]:
         attention = f"{prefix}.self_attn"
@@ -244,8 +273,10 @@ class CrossmodalTransformer(keras.layers.Layer):
     ) -> Any:
         x = self._embed(queries, training)
         keys = values = None
-        if source is not None:  # dropped out twice, as published
-            keys, values = self._embed(source, training), self._embed(source, training)
+        if source is not None:
+            keys = values = self._embed(source, training)
+            if training and self.embedding_drop.rate:  # dropped out twice, as published
+                values = self._embed(source, training)
         seen = queries if source is None else source
         visible = visible_keys(
             ops.shape(queries)[1], ops.shape(seen)[1], self.causal, *(lengths or (None, None))
@@ -271,6 +302,6 @@ class CrossmodalTransformer(keras.layers.Layer):
 
 
 def _norm(name: str, dim: int, policy: dict[str, Any]) -> Any:
-    layer = keras.layers.LayerNormalization(epsilon=EPSILON, name=name, **policy)
+    layer = LayerNorm(epsilon=EPSILON, name=name, **policy)
     layer.build((None, None, dim))
     return layer

@@ -7,7 +7,7 @@ src/MMSA/config/config_regression.json of thuiar/MMSA a94e65d.
 from typing import Any
 
 _SIMS = {
-    "layers": 2,
+    "attention_layers": 2,
     "relu_dropout": 0.0,
     "embedding_dropout": 0.1,
     "classifier_dropout": 0.1,

@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from keras_m3s.layers.torch_defaults import Linear
-from keras_m3s.models.tfr_net.crossmodal import CrossmodalTransformer
+from keras_m3s.models.tfr_net.crossmodal import CrossmodalTransformer, precise
 from keras_m3s.models.torch_import.weights import TorchWeight, linear
 
 AXES = ("batch", "feature")
@@ -111,8 +111,8 @@ class Missing(NamedTuple):
 
     Attributes:
         values: `(batch, steps, dim)`, what was there; anything outside the holes.
-        mask: Float32, the same shape or with a last axis of 1: 1.0 for what was measured and
-            removed, else 0.0.
+        mask: The same shape or with a last axis of 1: 1.0 for what was measured and removed, else
+            0.0.
     """
 
     values: Any
@@ -131,12 +131,12 @@ def missing_frames(kept: Any, removed: Any, mask: Any) -> Missing:
         removed: Same shape, the features in the holes and zeros elsewhere (`complement`).
         mask: `(batch, steps)`, 1 at true steps.
     """
-    kept, removed = ops.cast(kept, "float32"), ops.cast(removed, "float32")
+    kept, removed = precise(ops.convert_to_tensor(kept)), precise(ops.convert_to_tensor(removed))
     measured = ops.logical_not(ops.isnan(removed))
     removed = ops.where(measured, removed, 0.0)
     gone = ops.logical_and(ops.any(removed != 0, axis=-1), ops.any(removed != kept, axis=-1))
-    gone = ops.cast(gone, "float32") * ops.cast(mask, "float32")
-    return Missing(removed, gone[..., None] * ops.cast(measured, "float32"))
+    gone = ops.cast(gone, removed.dtype) * ops.cast(mask, removed.dtype)
+    return Missing(removed, gone[..., None] * ops.cast(measured, removed.dtype))
 
 
 def complete_tokens(kept: Any, removed: Any) -> tuple[Any, Any]:
@@ -171,11 +171,11 @@ def reconstruction_loss(
         Scalar >= 0. Where nothing is missing its gradient is 0, and so is the value without a
         discrepancy.
     """
-    generated = ops.cast(generated, "float32")
-    mask = missing.mask + ops.zeros_like(generated)
+    generated = precise(generated)
+    mask = ops.cast(missing.mask, generated.dtype) + ops.zeros_like(generated)
     # What is outside may be anything, infinite too: it must not come near the sums.
     x = ops.where(mask > 0, generated, 0.0)
-    y = ops.where(mask > 0, ops.cast(missing.values, "float32"), 0.0)
+    y = ops.where(mask > 0, ops.cast(missing.values, generated.dtype), 0.0)
     if kind == "mse":
         error = ops.sum(ops.square(x - y))
     elif kind == "cmd":

@@ -41,6 +41,7 @@ LATE_PATHS = r"(^|/)(text|audio|vision)_reconstruction/"
 """Finds by path the variables that serve the reconstruction alone."""
 
 LEAST_SELF_LAYERS = 3
+PADDING_TOKEN = 0
 NOT_OWN_ARGUMENTS = ("self", "bert", "kwargs", "__class__")
 
 
@@ -103,7 +104,8 @@ class TFRNet(BaseModel):
         mask_padding: `False` as published: attention and maxima run over padding, so that padding
             changes the prediction. `True`: no padding is read.
         bert: What reads `text_bert`, see `keras_m3s.layers.text_states.TextStates`; `None` where
-            batches hold `text`. Freeze it beforehand for the published `use_bert_finetune=False`.
+            batches hold `text`.
+        finetune: Whether the BERT is trained.
 
     Raises:
         ValueError: An argument is out of range, a modality is not there, or a batch to train on has
@@ -155,6 +157,7 @@ class TFRNet(BaseModel):
         aligned: bool = False,
         mask_padding: bool = False,
         bert: Any = None,
+        finetune: bool = True,
         **kwargs: Any,
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k not in NOT_OWN_ARGUMENTS}
@@ -181,6 +184,10 @@ class TFRNet(BaseModel):
             LEAST_SELF_LAYERS, given["attention_layers"]
         )
         self.text_states = TextStates(bert, name="text_states", **policy)
+        if self.text_states.bert is not None:
+            _hold_padding_token(self.text_states.bert)
+            if not given["finetune"]:
+                self.text_states.bert.trainable = False
         self.align = Alignment(
             given["hidden_size"],
             given["heads"],
@@ -426,6 +433,24 @@ class TFRNet(BaseModel):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "TFRNet":
         bert = TextStates.from_config({"bert": config.get("bert")}).bert
         return cls(**{**config, "bert": bert})
+
+
+def _hold_padding_token(bert: Any) -> None:
+    """Lets no gradient into the vector of [PAD], as PyTorch's BERT with its `padding_idx`.
+
+    It matters here: attention reads the states of padding.
+    """
+    embedding = getattr(bert, "token_embedding", None)
+    if embedding is None:
+        return
+    look_up = embedding.call
+
+    def call(token_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        vectors = look_up(token_ids, *args, **kwargs)
+        padding = ops.equal(token_ids, PADDING_TOKEN)[..., None]
+        return ops.where(padding, ops.stop_gradient(vectors), vectors)
+
+    embedding.call = call
 
 
 def _within(x: Any, lengths: Any) -> Any:
