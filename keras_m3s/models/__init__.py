@@ -5,6 +5,7 @@ from keras_m3s.models.misa import MISA
 from keras_m3s.models.mmim import MMIM
 from keras_m3s.models.mmin import MMIN, UttFusion
 from keras_m3s.models.self_mm import SelfMM
+from keras_m3s.models.tfr_net import TFRNet
 from keras_m3s.models.torch_import import load_torch_checkpoint
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "MMIN",
     "BaseModel",
     "SelfMM",
+    "TFRNet",
     "UttFusion",
     "load_torch_checkpoint",
 ]
