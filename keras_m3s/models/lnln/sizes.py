@@ -1,0 +1,82 @@
+"""Depths, heads and widths of LNLN's parts: one number for all, or a dict by part."""
+
+from collections.abc import Mapping
+from typing import Any
+
+PARTS = ("encoder", "proxy", "completeness", "reconstructor", "language", "hyper", "fusion")
+"""Keys of such a dict."""
+
+ByPart = int | Mapping[str, int]
+
+
+def by_part(name: str, value: ByPart, default: int) -> dict[str, int]:
+    """The value of each of `PARTS`; those that a dict leaves out have the default.
+
+    Args:
+        name: The argument's, for errors.
+        value: What was given.
+        default: For the rest.
+    """
+    if isinstance(value, Mapping):
+        return {**dict.fromkeys(PARTS, default), **by_key(name, value, PARTS)}
+    require_int(name, value)
+    return dict.fromkeys(PARTS, value)
+
+
+def by_key(name: str, value: Mapping[str, int], keys: tuple[str, ...]) -> dict[str, int]:
+    """A dict of its own with keys among `keys` and numbers >= 1."""
+    if unknown := [key for key in value if key not in keys]:
+        raise ValueError(f"`{name}` must have keys among {keys}. Received: {name} of {unknown}.")
+    for number in value.values():
+        require_int(name, number)
+    return dict(value)
+
+
+def require_int(name: str, value: Any, least: int = 1) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"`{name}` must be an int >= {least}. Received: {name}={value!r}.")
+
+
+def parts(
+    depth: ByPart, heads: ByPart, head_size: int, feedforward_size: ByPart | None, hidden_size: int
+) -> dict[str, dict[str, int]]:
+    """Arguments of the transformer of each part; of `"hyper"`, of its layers.
+
+    Args:
+        depth: See `keras_m3s.models.lnln.LNLN`, as all of these.
+        heads: Likewise.
+        head_size: Likewise.
+        feedforward_size: Likewise.
+        hidden_size: Likewise.
+
+    Raises:
+        ValueError: A number or a part is not one of those that there are.
+    """
+    depths = by_part("depth", depth, 2)
+    most = depths["language"] + 1
+    if not isinstance(depth, Mapping) or "hyper" not in depth:
+        depths["hyper"] = most
+    if depths["hyper"] > most:
+        raise ValueError(
+            "`depth` of 'hyper' must be at most one more than that of 'language', of which each "
+            f"layer reads a state. Received: depth={depth}."
+        )
+    all_heads = by_part("heads", heads, 8)
+    if all_heads["hyper"] > hidden_size:
+        raise ValueError(
+            f"`heads` of 'hyper' must be at most `hidden_size`. Received: heads={heads}, "
+            f"hidden_size={hidden_size}."
+        )
+    widths = by_part("feedforward_size", {} if feedforward_size is None else feedforward_size,
+                     hidden_size)  # fmt: skip
+    sizes = {
+        part: {
+            "depth": depths[part],
+            "heads": all_heads[part],
+            "head_size": head_size,
+            "hidden_size": widths[part],
+        }
+        for part in PARTS
+    }
+    sizes["hyper"] = {name: sizes["hyper"][name] for name in ("depth", "heads")}
+    return sizes

@@ -1,0 +1,95 @@
+"""LNLN's training: PyTorch's AdamW, and a learning rate that warms up and falls as a cosine.
+
+Reference: train.py and core/scheduler.py of Haoyu-ha/LNLN, 80a052c.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_m3s.models.base import ScheduleCallback
+from keras_m3s.optimizers import GroupedAdam
+
+WARMUP = 0.1
+"""Share of the epochs in which the rate rises."""
+
+
+@keras.saving.register_keras_serializable(package="keras_m3s")
+class DecoupledAdam(GroupedAdam):
+    """`torch.optim.AdamW`: as `GroupedAdam`, with the decay outside the gradient.
+
+        w <- (1 - lr weight_decay) w                    then Adam's step on the gradient alone
+
+    Args:
+        **kwargs: As of `GroupedAdam`; `weight_decay`, also a group's, is the factor above.
+    """
+
+    def build(self, variables: Sequence[Any]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self._decoupled, self._decays = self._decays, (0.0,) * len(self._decays)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        if decay := self._decoupled[index] * self._multipliers[index]:
+            shrink = ops.cast(ops.cast(learning_rate, "float32") * decay, variable.dtype)
+            self.assign_sub(variable, ops.multiply(variable, shrink))
+        super().update_step(gradient, variable, learning_rate)
+
+
+class WarmupCosine(ScheduleCallback):
+    """The published learning rate, set at the start of each epoch.
+
+    With n epochs, epoch e counted from 0 and the first one beyond the warm-up s = floor(.1 n) + 1:
+
+        e <= .1 n       rate e / (.1 n), which is 0 in the first epoch
+        e >= s          rate (1 + cos(pi (e - s) / (.9 n))) / 2
+
+    Args:
+        epochs: n; `None` for the number that `fit` is given.
+
+    A run that resumes goes on from the rate that the loaded optimizer holds; to the last digit, if
+    `start_from` tells the rate before the first epoch.
+    """
+
+    def __init__(self, epochs: int | None = None) -> None:
+        super().__init__()
+        if epochs is not None and epochs < 1:
+            raise ValueError(f"`epochs` must be >= 1 or None. Received: epochs={epochs!r}.")
+        self.epochs = epochs
+        self.base: float | None = None
+        self._optimizer: Any = None
+
+    def factor(self, epoch: int) -> float:
+        """What the rate is multiplied by in an epoch, counted from 0."""
+        epochs = self.epochs or self.params["epochs"]
+        warmup = WARMUP * epochs
+        if epoch <= warmup:
+            return epoch / warmup
+        past = min(epoch, epochs - 1) - (math.floor(warmup) + 1)
+        return 0.5 * (1.0 + math.cos(math.pi * past / ((1.0 - WARMUP) * epochs)))
+
+    def start_from(self, rate: float) -> None:
+        """Sets the full rate, after training has begun."""
+        self.base = rate
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.model.optimizer is not self._optimizer:
+            self._optimizer, self.base = self.model.optimizer, None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        optimizer = self.model.optimizer
+        if self.base is None:
+            before = self.factor(epoch - 1) if epoch else 1.0
+            if not before:
+                raise ValueError(
+                    "The full learning rate must be known to go on after the first epoch, in which "
+                    f"the rate was 0. Received: initial_epoch={epoch}. Call `start_from(rate)` in "
+                    "`on_train_begin`, or go on with the callback of the first epoch."
+                )
+            self.base = float(optimizer.learning_rate) / before
+        optimizer.learning_rate = self.base * self.factor(epoch)
