@@ -135,7 +135,10 @@ BROKEN = {
     "no steps": (put("test", "vision", np.zeros((3, 0, 2))), "steps and dim >= 1"),
     "a list": (put("test", "audio", [np.zeros((4, 2))] * 3), "Received: list of 3.*stack"),
     "strings for numbers": (put("test", "audio", np.full((3, 4, 2), "1")), "numeric array"),
-    "object array": (put("test", "audio", np.array([None] * 3, object)), "object array .3,. of NoneType, the first None"),
+    "object array": (
+        put("test", "audio", np.array([None] * 3, object)),
+        "object array .3,. of NoneType, the first None",
+    ),
     "other dims": (put("test", "audio", np.ones((3, 9, 4))), "`audio` must have one shape in all"),
     "tokens in one split": (
         lambda c: c["test"].pop("text_bert"),

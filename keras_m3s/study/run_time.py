@@ -44,7 +44,7 @@ def measured_epochs(runs: pathlib.Path) -> dict[RunKind, float]:
         except (OSError, ValueError, TypeError):  # incomplete, damaged, or of another version
             continue
         if epochs:
-            each = seconds / epochs / experiment.gradients
+            each = seconds / epochs / experiment.gradients_per_batch
             found.setdefault(_kind(experiment), []).append(each)
     return {kind: statistics.median(values) for kind, values in found.items()}
 
@@ -64,7 +64,7 @@ def run_seconds(planned: PlannedRun, measured: dict[RunKind, float]) -> float:
         epoch = models.CARDS[e.model].seconds * rows / 1000
     first_stage = epoch * e.first_stage_epochs / 2
     retests = RETEST_SECONDS * len(planned.retests)
-    return STARTUP_SECONDS + epoch * e.gradients * e.epochs + first_stage + retests
+    return STARTUP_SECONDS + epoch * e.gradients_per_batch * e.epochs + first_stage + retests
 
 
 def remaining_seconds(planned: Iterable[PlannedRun], runs: pathlib.Path, jobs: int) -> float:
