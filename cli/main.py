@@ -13,7 +13,7 @@ from keras_m3s.cli.errors import Group
 from keras_m3s.cli.export import export
 from keras_m3s.cli.features import features
 from keras_m3s.cli.inspect import inspect
-from keras_m3s.cli.options import data_arguments, data_options, need_tensorboard
+from keras_m3s.cli.options import CardName, data_arguments, data_options, need_tensorboard
 from keras_m3s.cli.predict import predict
 from keras_m3s.cli.prepare import prepare
 from keras_m3s.cli.report import report
@@ -50,8 +50,8 @@ main.add_command(features)
 
 @main.command()
 @click.option("--dataset", default="synthetic_msa", help="Name of a data set, or path of a feature file.")  # fmt: skip
-@click.option("--model", type=click.Choice(list(model_cards.CARDS)), default="misa")
-@click.option("--method", "methods", type=click.Choice(list(method_cards.CARDS)), multiple=True, default=method_cards.paper(), help="Repeat for several.")  # fmt: skip
+@click.option("--model", type=CardName("model", model_cards.CARDS), default="misa")
+@click.option("--method", "methods", type=CardName("method", method_cards.CARDS), multiple=True, default=method_cards.paper(), help="Repeat for several.")  # fmt: skip
 @click.option("--missing-rate", type=click.FloatRange(0, 1), nargs=2, default=(0.4, 0.6), help="Lowest and highest share missing of each modality.")  # fmt: skip
 @click.option("--test-missing-rate", type=click.FloatRange(0, 1), nargs=2, help="The same in testing.  [default: as --missing-rate]")  # fmt: skip
 @click.option("--site", type=click.Choice(SITES), default="raw", help="Hide parts of the sequences, or of the encoded vectors.")  # fmt: skip

@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -64,6 +64,27 @@ def data_arguments(
         "manual_dir": manual_dir,
         "data_dir": data_dir,
     }
+
+
+class CardName(click.ParamType[str]):
+    """The name of a card, also of one that was registered after the command was imported.
+
+    Args:
+        kind: What the cards are of, for the message.
+        cards: A table of `keras_m3s.registry`.
+    """
+
+    def __init__(self, kind: str, cards: Mapping[str, Any]) -> None:
+        self.name, self.cards = kind, cards
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join(self.cards)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.cards:
+            listed = ", ".join(map(repr, self.cards))
+            self.fail(f"{value!r} is not one of {listed}.", param, ctx)
+        return str(value)
 
 
 def need_tensorboard() -> None:

@@ -4,16 +4,19 @@ import json
 
 import keras
 import pytest
+from click.testing import CliRunner
 from keras import ops
 
+from keras_m3s.cli.main import main
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.meta_model import MetaModel
 from keras_m3s.models import BaseModel
 from keras_m3s.registry import methods, models, patterns
 from keras_m3s.report import write_report
-from keras_m3s.study import executors
+from keras_m3s.study.executors import execute
 from keras_m3s.study.plan import Settings, plan
+from keras_m3s.study.workspace import DONE, Workspace
 
 pytestmark = [pytest.mark.once, pytest.mark.slow]
 
@@ -61,12 +64,12 @@ TOY_METHOD = methods.MethodCard(
 )
 
 
-def first_steps(places, draws, missing_rate, conditions=None):
+def first_steps(request):
     """The first share of each sequence is missing."""
     masks = []
-    for place in places:
-        low, high = list(missing_rate.values())[place.column]
-        rate = low + (high - low) * draws[:, place.column, 0]
+    for place in request.places:
+        low, _, width = request.rates[place.column]
+        rate = low + width * request.draws[:, place.column, 0]
         count = ops.floor(rate * ops.cast(place.length, "float32"))
         position = ops.cast(ops.arange(place.size) - place.offset, "float32")
         masks.append(ops.logical_and(position >= 0, position < count[:, None]))
@@ -88,18 +91,36 @@ def cards(monkeypatch):
     monkeypatch.setitem(patterns.CARDS, "toy", TOY_PATTERN)
 
 
+def test_train(tmp_path):
+    where = ["--runs", tmp_path / "runs", "--data-dir", tmp_path / "data", "--config", "tiny"]
+    arguments = [
+        "train",
+        "--model",
+        "toy",
+        "--method",
+        "toy",
+        "--method",
+        "m3s",
+        "--epochs",
+        1,
+        *where,
+    ]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    assert "Toy method" in result.output
+
+
 def test_a_study_and_its_report(tmp_path):
-    workspace = executors.Workspace(
+    workspace = Workspace(
         str(tmp_path / "runs"), str(tmp_path / "data"), None, keras.backend.backend()
     )
-    settings = Settings({"cmu_mosi": "synthetic_msa/tiny"}, [0], methods=("orig", "toy", "m3s"))
+    settings = Settings({"cmu_mosi": "synthetic_msa/tiny"}, [0], methods=("toy", "m3s"))
     table = [p for p in plan("table2", settings) if p.experiment.model == "toy"]
-    holes = [p for p in plan("protocols", settings) if p.experiment.pattern == "toy"]
-    assert [p.experiment.method for p in table] == ["orig", "toy", "m3s"]
-    assert {p.experiment.model for p in holes} >= {"toy"}
-    planned = [*table, *(p for p in holes if p.experiment.model == "toy")]
-    outcomes = executors.execute(planned, workspace, jobs=1)
-    assert [o.status for o in outcomes] == [executors.DONE] * 6, outcomes
+    assert [p.experiment.method for p in table] == ["toy", "m3s"]
+    protocols = [p for p in plan("protocols", settings) if p.experiment.model == "toy"]
+    planned = [*table, next(p for p in protocols if p.experiment.pattern == "toy")]
+    outcomes = execute(planned, workspace, jobs=1)
+    assert [o.status for o in outcomes] == [DONE] * 3, outcomes
     for p in planned:
         run = RunDirectory(tmp_path / "runs" / p.experiment.key)
         assert (

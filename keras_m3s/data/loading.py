@@ -31,8 +31,8 @@ def load(
     """Reads a data set into memory, after preparing it if need be.
 
     Args:
-        name: A name in `keras_m3s.registry.datasets`, the name that `prepare_own` was given, or the path of a pickle or
-            .npz in MMSA's schema.
+        name: A name in `keras_m3s.registry.datasets`, the name that `prepare_own` was given, or the
+            path of a pickle or .npz in MMSA's schema.
         data_dir: Where TFDS keeps prepared data sets, by default `~/tensorflow_datasets`.
         manual_dir: Folder of the files a data set is made from.
         config: A config of the builder; by default its first.

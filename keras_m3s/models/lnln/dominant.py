@@ -15,7 +15,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_m3s.layers.torch_defaults import GradientReversal, Linear
+from keras_m3s.layers.gradient_reversal import GradientReversal
+from keras_m3s.layers.torch_defaults import Linear
 from keras_m3s.models.lnln.transformer import Transformer, built, for_each_row, start
 from keras_m3s.models.torch_import.weights import TorchWeight, linear
 
