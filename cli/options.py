@@ -66,7 +66,7 @@ def data_arguments(
     }
 
 
-class CardName(click.ParamType[str]):
+class CardName(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.3
     """The name of a card, also of one that was registered after the command was imported.
 
     Args:
