@@ -187,9 +187,7 @@ class _Data:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(
             self.x if isinstance(self.x, tuple) else (self.x, self.y)
         )
-        return keras_private.jax_epoch_iterator(
-            x, y, weight, self.batch_size, shuffle=self.shuffle
-        )
+        return keras_private.jax_epoch_iterator(x, y, weight, self.batch_size, shuffle=self.shuffle)
 
 
 class _Replica:

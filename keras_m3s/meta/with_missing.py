@@ -1,8 +1,8 @@
 """`WithMissing`: a model that sees its inputs through T, as ORIG and SPL-TRN train it.
 
 The wrapper adds no weights. Loss, metrics and prediction are those of the wrapped model. Whether
-holes are fixed (ORIG) or fresh at each step (SPL-TRN) depends on the data: if a batch holds `draws`,
-they decide, in training and in evaluation alike.
+holes are fixed (ORIG) or fresh at each step (SPL-TRN) depends on the data: if a batch holds
+`draws`, they decide, in training and in evaluation alike.
 """
 
 import inspect

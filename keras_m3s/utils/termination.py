@@ -1,8 +1,8 @@
 """Graceful termination: SIGTERM requests that runs save what they have and end with `Stopped`.
 
-Runs are saved at epoch ends, since only from there do they resume to the same numbers. A run that is
-asked to stop finishes its epoch if that has anything new to save; an epoch that takes longer than
-`keras_m3s.experiments.checkpoints.SAVE_EVERY` has not, since the one before it was saved.
+Runs are saved at epoch ends, since only from there do they resume to the same numbers. A run that
+is asked to stop finishes its epoch if that has anything new to save; an epoch that takes longer
+than `keras_m3s.experiments.checkpoints.SAVE_EVERY` has not, since the one before it was saved.
 
 A request lasts until the outermost `graceful` scope ends, so that what runs afterwards in the same
 process is not stopped by it.
