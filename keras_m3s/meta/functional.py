@@ -1,6 +1,6 @@
 """The loss of a batch as a pure function of a model's parameters and state.
 
-output = compute_loss(model, theta, state, batch)      no variable is read or written
+No function here reads or writes a variable, except `assign_state`.
 """
 
 from collections.abc import Callable, Mapping

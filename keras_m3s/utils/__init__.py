@@ -1,1 +1,1 @@
-"""What every wing may use: atomic file writes, the backend, stopping on SIGTERM."""
+"""Utilities of all wings: atomic file writes, the backend, termination, Keras' private names."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and what is said where they cannot be written."""
+"""Atomic file writes, with readable errors."""
 
 import contextlib
 import errno
@@ -8,31 +8,36 @@ import secrets
 from collections.abc import Iterator
 
 TEMPORARY = ".writing-"
-"""How the names of files begin that are not whole yet."""
+"""Prefix of the names of files that are still being written."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a lack of space."""
+
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Error numbers of a lack of permission."""
 
 
 class WriteError(OSError):
-    """A file cannot be written: there is no room, or no right to."""
+    """A file cannot be written, for lack of space or permission."""
 
     def __str__(self) -> str:
-        return str(self.strerror)  # without the number
+        return str(self.strerror)  # `OSError` would add the number
 
 
 @contextlib.contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """A temporary path that becomes `path` if all goes well, and is gone if not.
+    """Writes a file atomically: yields a temporary path, which replaces `path` at the end.
+
+    If the scope raises, the temporary file is deleted and `path` stays as it was.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is created.
 
     Yields:
-        The path of an empty file in the same folder, of the same ending.
+        Path of an empty file in the same folder, with the same suffix.
 
     Raises:
-        WriteError: There is no room, or the folder may not be written to.
+        WriteError: For lack of space, or of permission to write to the folder.
     """
     path = pathlib.Path(path)
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(4)}{path.suffix}"
@@ -40,10 +45,10 @@ def whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
     try:
-        with explained(path, FULL):  # another permission that lacks is not this file's
+        with explained(path, FULL):  # a permission error in the caller's scope is of another file
             yield temporary
             with temporary.open("r+b") as file:
-                os.fsync(file.fileno())  # or a loss of power leaves the name without the content
+                os.fsync(file.fileno())  # else a power failure may leave the name without content
         with explained(path):
             os.replace(temporary, path)
     finally:
@@ -54,14 +59,14 @@ def whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 def explained(
     path: str | os.PathLike[str], numbers: tuple[int, ...] = FULL + CLOSED
 ) -> Iterator[None]:
-    """Says of errors in this scope that `path` was to be written, and what to do.
+    """Converts errors in this scope to `WriteError`, which names `path` and what to do.
 
     Args:
         path: The file or folder that is written.
-        numbers: Of which errors, out of `FULL` and `CLOSED`.
+        numbers: Error numbers to convert, out of `FULL` and `CLOSED`.
 
     Raises:
-        WriteError: In place of such an error.
+        WriteError: Instead of an error with one of `numbers`.
     """
     try:
         yield
@@ -75,7 +80,7 @@ def explained(
 
 
 def _number(error: Exception) -> int | None:
-    """The system's number of an error; some libraries hand it on only as text."""
+    """The error number; some libraries pass it on only as text."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     return next((number for number in FULL if os.strerror(number) in str(error)), None)

@@ -1,4 +1,4 @@
-"""Keras' backend before Keras is imported; TensorFlow imported quietly, and only where used."""
+"""Keras' backend by name; TensorFlow imported quietly, and only where it is used."""
 
 import contextlib
 import json

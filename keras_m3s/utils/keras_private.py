@@ -1,16 +1,21 @@
 """Private names of Keras that keras_m3s uses, each with the reason; read in Keras 3.15.
 
-What cannot be gathered here, since it overrides a method or must not import this file:
+Not gathered here, because a method is overridden or the file must not import this one:
 
-    meta/backend/jax.py          overrides `compute_loss_and_updates` (public, undocumented) and
-                                 `_get_jax_state`
-    meta/backend/tensorflow.py   overrides `_maybe_symbolic_build`; reads `_distribute_strategy`
+    utils/backend.py             where `keras.json` lies
     layers/recurrent/base.py     `in_symbolic_scope`
+    layers/text_states.py        KerasHub: `_feedforward_intermediate_dense`
     optimizers.py                overrides `_backend_apply_gradients`, `_backend_update_step`,
-                                 `_clip_gradients`, `_apply_weight_decay`
+                                 `_clip_gradients`, `_apply_weight_decay`; uses `_iterations`,
+                                 `_use_weight_decay`, `_get_variable_index` and Adam's slots,
+                                 `_backend_reset_gradient_accumulators`
+    meta/backend/jax.py          overrides `compute_loss_and_updates` (without an underscore, but
+                                 undocumented) and `_get_jax_state`
+    meta/backend/tensorflow.py   overrides `_maybe_symbolic_build`; uses `_distribute_strategy`
+    models/mmim/contrast_stage   `_get_variable_index`
     experiments/replicas.py      `_get_jax_state`, `_jax_state`, `_jax_state_synced`,
                                  `_symbolic_build`, `_assert_compile_called`
-    inference/predictions.py     `_flatten_layers`
+    inference/trained_model.py   `_flatten_layers`
 """
 
 import contextlib
@@ -18,8 +23,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import keras
 
-def share_compiled(model: Any, wrapped: Any) -> None:
+
+def share_compiled(model: keras.Model, wrapped: keras.Model) -> None:
     """Gives a wrapper its wrapped model's loss, metrics and tracker of the mean loss.
 
     `compile` creates all three, and `fit` reads them from the model it trains.
@@ -30,26 +37,26 @@ def share_compiled(model: Any, wrapped: Any) -> None:
 
 
 def compute_loss(
-    model: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool
+    model: keras.Model, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool
 ) -> Any:
     """`model.compute_loss`, with `training` only if the model's method takes it."""
     return model._compute_loss(x, y, y_pred, sample_weight, training=training)
 
 
-def update_loss_tracker(model: Any, loss: Any, batch_size: Any) -> None:
+def update_loss_tracker(model: keras.Model, loss: Any, batch_size: Any) -> None:
     """Adds a batch to the mean loss that `fit` logs; a custom `train_step` has no public way to."""
     model._loss_tracker.update_state(loss, sample_weight=batch_size)
 
 
 def update_metrics_variables(
-    model: Any, values: list[Any], loss: Any, batch: tuple[Any, Any, Any], outputs: Any
+    model: keras.Model, values: list[Any], loss: Any, batch: tuple[Any, Any, Any], outputs: Any
 ) -> tuple[dict[str, Any], list[Any]]:
     """On JAX: logs, and the metrics' values after a batch; as above, as a pure function."""
     x, y, sample_weight = batch
     return model._update_metrics_variables(values, loss, x, y, outputs, sample_weight)
 
 
-def symbolic_build(model: Any, data_batch: Any) -> None:
+def symbolic_build(model: keras.Model, data_batch: Any) -> None:
     """Creates all variables that a first step would create, without computing anything."""
     model._symbolic_build(data_batch=data_batch)
 

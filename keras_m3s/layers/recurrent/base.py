@@ -1,25 +1,31 @@
-"""What an LSTM and a GRU layer share: arguments, true lengths, directions, the choice of kernel."""
+"""Base class of the LSTM and GRU layers: arguments, true lengths, directions, choice of kernel."""
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias
 
 import keras
 import numpy as np
 from keras import ops
-from keras.src.backend.common.symbolic_scope import in_symbolic_scope  # has no public name
 
-from keras_m3s.layers.recurrent.loops import longest_of, on_cpu, recurrence_of
+# Private, read in Keras 3.15: `keras.SymbolicScope` is public, whether one is open is not.
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
-# What a gate's input is set to where there is no step: float16 holds it, and tanh of it is -1.
-SHUT = -1e4
+from keras_m3s.layers.recurrent.cells import Cell, Span, Tensor
+from keras_m3s.layers.recurrent.loops import max_length, on_cpu, recurrence_of
+
+Shape: TypeAlias = Sequence[int | None]
+
+CLOSED_GATE = -1e4
+"""Input of a gate past a sequence's end: float16 can hold it, and its tanh is -1."""
 
 # has_biases, layers, dropout, train (without it cuDNN has no gradient), bidirectional, batch_first
 TORCH_ARGUMENTS = (True, 1, 0.0, True, False, True)
 
 
-class Weights(keras.layers.Layer):
+class DirectionWeights(keras.layers.Layer):
     """The weights of one direction."""
 
-    recurrent_bias: Any = None
+    recurrent_bias: keras.Variable | None = None
 
     def __init__(
         self,
@@ -27,7 +33,11 @@ class Weights(keras.layers.Layer):
         gates: int,
         bias_shape: tuple[int, ...],
         two_biases: bool,
-        initializers: tuple[Any, Any, Any],
+        initializers: tuple[
+            keras.initializers.Initializer,
+            keras.initializers.Initializer,
+            keras.initializers.Initializer,
+        ],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -35,27 +45,29 @@ class Weights(keras.layers.Layer):
         self.bias_shape, self.two_biases = bias_shape, two_biases
         self.initializers = initializers
 
-    def build(self, inputs_shape: Any) -> None:
-        def weight(name: str, shape: tuple[int, ...], initializer: Any) -> Any:
-            # Without a seed an initializer draws the same numbers at each call, its clone others.
-            made = isinstance(initializer, keras.initializers.Initializer)
-            if made and initializer.get_config().get("seed", 0) is None:
+    def build(self, inputs_shape: Shape) -> None:
+        def weight(
+            name: str, shape: Shape, initializer: keras.initializers.Initializer
+        ) -> keras.Variable:
+            # An unseeded initializer returns the same numbers at each call; its clone others.
+            is_object = isinstance(initializer, keras.initializers.Initializer)
+            if is_object and initializer.get_config().get("seed", 0) is None:
                 initializer = initializer.clone()
             return self.add_weight(name=name, shape=shape, initializer=initializer)
 
         kernel, recurrent, bias = self.initializers
-        wide = self.gates * self.units
-        self.kernel = weight("kernel", (inputs_shape[-1], wide), kernel)
-        self.recurrent_kernel = weight("recurrent_kernel", (self.units, wide), recurrent)
+        width = self.gates * self.units
+        self.kernel = weight("kernel", (inputs_shape[-1], width), kernel)
+        self.recurrent_kernel = weight("recurrent_kernel", (self.units, width), recurrent)
         self.bias = weight("bias", self.bias_shape, bias)
         if self.two_biases:
             self.recurrent_bias = weight("recurrent_bias", self.bias_shape, bias)
 
 
 class Recurrent(keras.layers.Layer):
-    """The layer without its cell; a subclass gives `_cell`, its biases and PyTorch's kernel."""
+    """The layer without its cell: a subclass defines `_cell`, its biases and PyTorch's kernel."""
 
-    _cell: ClassVar[Any]
+    _cell: ClassVar[type[Cell]]
 
     def __init__(
         self,
@@ -80,18 +92,18 @@ class Recurrent(keras.layers.Layer):
         self.backward_cell = self._weights("backward_cell") if bidirectional else None
 
     def _bias_shape(self) -> tuple[tuple[int, ...], bool]:
-        """Shape of a bias, and whether there are two of them."""
+        """Shape of a bias, and whether there is a second one."""
         raise NotImplementedError
 
-    def _split_bias(self, weights: Weights) -> tuple[Any, list[Any]]:
-        """What to add to the projected inputs, and what the recurrence itself has to add."""
+    def _split_bias(self, weights: DirectionWeights) -> tuple[Tensor, list[Tensor]]:
+        """Bias of the projected inputs, and biases that the recurrence adds."""
         raise NotImplementedError
 
-    def _torch_kernel(self, x: Any, weights: Weights) -> Any:
-        """All steps' outputs `(batch, steps, units)` by PyTorch's own kernel."""
+    def _torch_kernel(self, x: Tensor, weights: DirectionWeights) -> Tensor:
+        """Outputs of all steps `(batch, steps, units)` by PyTorch's kernel."""
         raise NotImplementedError
 
-    def _weights(self, name: str) -> Weights:
+    def _weights(self, name: str) -> DirectionWeights:
         bound = self.units**-0.5
         default = self.initializer or keras.initializers.RandomUniform(-bound, bound)
         initializers = (
@@ -100,72 +112,80 @@ class Recurrent(keras.layers.Layer):
             self.bias_initializer or default,
         )
         gates, (shape, two) = len(self._cell.sigmoid), self._bias_shape()
-        return Weights(
+        return DirectionWeights(
             self.units, gates, shape, two, initializers, dtype=self.dtype_policy, name=name
         )
 
     @property
-    def _directions(self) -> list[Weights]:
+    def _directions(self) -> list[DirectionWeights]:
         return [cell for cell in (self.forward_cell, self.backward_cell) if cell is not None]
 
-    def build(self, inputs_shape: Any, lengths_shape: Any = None) -> None:
+    def build(self, inputs_shape: Shape, lengths_shape: Shape | None = None) -> None:
         _check_shapes(inputs_shape, lengths_shape)
         for weights in self._directions:
             weights.build(inputs_shape)
 
-    def compute_output_shape(self, inputs_shape: Any, lengths_shape: Any = None) -> Any:
+    def compute_output_shape(
+        self, inputs_shape: Shape, lengths_shape: Shape | None = None
+    ) -> tuple[Shape, Shape]:
         _check_shapes(inputs_shape, lengths_shape)
-        wide = self.units * len(self._directions)
-        return (*inputs_shape[:2], wide), (inputs_shape[0], wide)
+        width = self.units * len(self._directions)
+        return (*inputs_shape[:2], width), (inputs_shape[0], width)
 
-    def call(self, inputs: Any, lengths: Any = None) -> tuple[Any, Any]:
+    def call(self, inputs: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if lengths is not None:
             lengths = ops.convert_to_tensor(lengths, dtype="int32")
             _check_shapes(inputs.shape, lengths.shape)
             lengths = ops.clip(lengths, 0, ops.shape(inputs)[1])
         if in_symbolic_scope():
-            # Keras builds a model before its first step and wants shapes alone. PyTorch finds them
-            # step by step, in Python; TensorFlow would trace loops that nobody runs.
+            # Keras builds a model before its first step and needs only shapes. PyTorch would infer
+            # them step by step in Python; TensorFlow would trace loops that never run.
             shape = (*ops.shape(inputs)[:2], self.units)
             sequences = [ops.zeros(shape, self.compute_dtype) for _ in self._directions]
         elif keras.backend.backend() == "torch":
             sequences = self._by_torch(inputs, lengths)
         else:
             sequences = self._by_loop(inputs, lengths)
-        finals = [_last(sequences[0], lengths), *(sequence[:, 0] for sequence in sequences[1:])]
-        return _joined(sequences), _joined(finals)
+        finals = [_last_step(sequences[0], lengths), *(seq[:, 0] for seq in sequences[1:])]
+        return _concatenate(sequences), _concatenate(finals)
 
-    def _by_loop(self, inputs: Any, lengths: Any) -> list[Any]:
-        """Each direction's outputs, on JAX and TensorFlow."""
+    def _by_loop(self, inputs: Tensor, lengths: Tensor | None) -> list[Tensor]:
+        """Outputs of each direction, on JAX and TensorFlow."""
         steps = ops.shape(inputs)[1]
         if not on_cpu():
-            # An accelerator wants few large steps, and to know how many without asking.
+            # Accelerators are faster with both directions in one step, of a static number.
             return self._loop(inputs, lengths, self._directions, (0, steps))
-        longest = steps if lengths is None else longest_of(lengths)
+        longest = steps if lengths is None else max_length(lengths)
         spans = [(0, longest), (steps - longest, steps)]
         return [
             self._loop(inputs, lengths, [weights], span)[0]
             for weights, span in zip(self._directions, spans, strict=False)
         ]
 
-    def _loop(self, inputs: Any, lengths: Any, directions: list[Weights], span: Any) -> list[Any]:
-        """Outputs `(batch, steps, units)` of each of `directions`, all in one loop."""
+    def _loop(
+        self,
+        inputs: Tensor,
+        lengths: Tensor | None,
+        directions: list[DirectionWeights],
+        span: Span,
+    ) -> list[Tensor]:
+        """Outputs `(batch, steps, units)` of each of `directions`, computed in one loop."""
         sigmoid, dtype = np.repeat(self._cell.sigmoid, self.units), self.compute_dtype
         scale = ops.convert_to_tensor(np.where(sigmoid, 0.5, 1.0), dtype=dtype)
-        padding = ops.convert_to_tensor(np.where(sigmoid, SHUT, 0.0), dtype=dtype)
+        padding = ops.convert_to_tensor(np.where(sigmoid, CLOSED_GATE, 0.0), dtype=dtype)
 
-        def turn(x: Any, weights: Weights) -> Any:
+        def in_order(x: Tensor, weights: DirectionWeights) -> Tensor:
             return x if weights is self.forward_cell else ops.flip(x, axis=0)
 
         arguments = []
         for weights in directions:
-            bias, inner = self._split_bias(weights)
+            bias, recurrent_biases = self._split_bias(weights)
             x = (ops.matmul(inputs, weights.kernel) + bias) * scale
             if lengths is not None:
                 inside = ops.arange(ops.shape(inputs)[1], dtype="int32") < lengths[:, None]
                 x = ops.where(inside[..., None], x, padding)
-            x = turn(ops.swapaxes(x, 0, 1), weights)
-            arguments.append((x, weights.recurrent_kernel * scale, *inner))
+            x = in_order(ops.swapaxes(x, 0, 1), weights)
+            arguments.append((x, weights.recurrent_kernel * scale, *recurrent_biases))
         recurrence = recurrence_of(self._cell)
         if len(directions) == 1:
             x, *others = arguments[0]
@@ -175,12 +195,12 @@ class Recurrent(keras.layers.Layer):
             x, others = ops.stack(xs, axis=1), [ops.stack(pair) for pair in pairs]
             outputs = ops.unstack(recurrence(x, tuple(others), span), axis=1)
         return [
-            ops.swapaxes(turn(h, weights), 0, 1)
+            ops.swapaxes(in_order(h, weights), 0, 1)
             for h, weights in zip(outputs, directions, strict=True)
         ]
 
-    def _by_torch(self, inputs: Any, lengths: Any) -> list[Any]:
-        """Each direction's outputs, on PyTorch."""
+    def _by_torch(self, inputs: Tensor, lengths: Tensor | None) -> list[Tensor]:
+        """Outputs of each direction, on PyTorch."""
         import torch
 
         batch, steps = inputs.shape[:2]
@@ -189,8 +209,8 @@ class Recurrent(keras.layers.Layer):
             if self.backward_cell is not None:
                 outputs.append(self._torch_kernel(inputs.flip(1), self.backward_cell).flip(1))
             return outputs
-        # On a GPU to ask for the longest length would wait for all that is queued there.
-        # An exported program must not keep the longest length of the batch it was traced with.
+        # On a GPU, reading the largest length would wait for all queued work. An exported program
+        # must not keep that of the batch it was traced with.
         traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
         if traced or inputs.device.type != "cpu":
             longest = steps
@@ -200,14 +220,14 @@ class Recurrent(keras.layers.Layer):
         time = torch.arange(longest, device=x.device)
         outputs = [self._torch_kernel(x, self.forward_cell)]
         if self.backward_cell is not None:
-            # Reverses the true steps, and the padding behind them: twice is the identity.
+            # Reverses the true steps and, separately, the padding; it is its own inverse.
             order = (lengths[:, None] - 1 - time) % longest
             order = (order + longest * torch.arange(batch, device=x.device)[:, None]).reshape(-1)
 
-            def turn(x: Any) -> Any:
+            def reverse(x: Tensor) -> Tensor:
                 return x.reshape(batch * longest, -1)[order].reshape(batch, longest, -1)
 
-            outputs.append(turn(self._torch_kernel(turn(x), self.backward_cell)))
+            outputs.append(reverse(self._torch_kernel(reverse(x), self.backward_cell)))
         inside = (time < lengths[:, None])[..., None]
         pad = (0, 0, 0, steps - longest)
         return [torch.nn.functional.pad(torch.where(inside, h, 0), pad) for h in outputs]
@@ -223,20 +243,20 @@ class Recurrent(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
-def _joined(parts: list[Any]) -> Any:
-    """Both directions side by side; of one, what it is and no copy."""
+def _concatenate(parts: list[Tensor]) -> Tensor:
+    """Concatenates directions on the last axis, without a copy if there is one."""
     return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
 
 
-def _last(sequence: Any, lengths: Any) -> Any:
-    """The output `(batch, units)` at the last true step; zeros where there is none."""
+def _last_step(sequence: Tensor, lengths: Tensor | None) -> Tensor:
+    """Output `(batch, units)` at the last true step, zeros if there is none."""
     if lengths is None:
         return sequence[:, -1]
     index = ops.maximum(lengths - 1, 0)[:, None, None]
     return ops.squeeze(ops.take_along_axis(sequence, index, axis=1), axis=1)
 
 
-def _check_shapes(inputs: Any, lengths: Any) -> None:
+def _check_shapes(inputs: Shape, lengths: Shape | None) -> None:
     if len(inputs) != 3 or inputs[-1] is None:
         raise ValueError(
             "`inputs` must be `(batch, steps, features)` with a known number of features. "

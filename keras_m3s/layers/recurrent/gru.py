@@ -1,12 +1,10 @@
 """`GRU`, the gated recurrent unit over sequences of true lengths."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
-from keras_m3s.layers.recurrent.base import TORCH_ARGUMENTS, Recurrent, Weights
-from keras_m3s.layers.recurrent.cells import GRUCell
+from keras_m3s.layers.recurrent.base import TORCH_ARGUMENTS, DirectionWeights, Recurrent
+from keras_m3s.layers.recurrent.cells import GRUCell, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
@@ -21,10 +19,12 @@ class GRU(Recurrent):
         units: Width of one direction's output.
         bidirectional: Adds a second GRU that reads from each sequence's last true step to its
             first.
-        initializer: Of all weights; by default uniform in +-1/sqrt(units), as PyTorch's.
-        kernel_initializer: Of `kernel`, in place of `initializer`.
-        recurrent_initializer: Of `recurrent_kernel`, as a whole, in place of `initializer`.
-        bias_initializer: Of `bias`, in place of `initializer`.
+        initializer: Initializer of all weights; by default uniform in +-1/sqrt(units), as in
+            PyTorch.
+        kernel_initializer: Initializer of `kernel`, in place of `initializer`.
+        recurrent_initializer: Initializer of `recurrent_kernel`, as one matrix, in place of
+            `initializer`.
+        bias_initializer: Initializer of `bias`, in place of `initializer`.
 
     Reference: Cho et al., Learning phrase representations using RNN encoder-decoder (2014).
     """
@@ -34,16 +34,16 @@ class GRU(Recurrent):
     def _bias_shape(self) -> tuple[tuple[int, ...], bool]:
         return (2, 3 * self.units), False
 
-    def _split_bias(self, weights: Weights) -> tuple[Any, list[Any]]:
+    def _split_bias(self, weights: DirectionWeights) -> tuple[Tensor, list[Tensor]]:
         bias = ops.convert_to_tensor(weights.bias)
-        # The reset gate multiplies the candidate's recurrent bias, so that one stays inside.
+        # The reset gate multiplies the candidate's recurrent bias, so the recurrence adds that.
         outer = ops.concatenate([bias[1, : 2 * self.units], ops.zeros_like(bias[1, -self.units :])])
         return bias[0] + outer, [bias[1:, -self.units :]]
 
-    def _torch_kernel(self, x: Any, weights: Weights) -> Any:
+    def _torch_kernel(self, x: Tensor, weights: DirectionWeights) -> Tensor:
         import torch
 
-        def reset_first(array: Any) -> Any:  # PyTorch's gate order is r, z, n
+        def reset_first(array: Tensor) -> Tensor:  # PyTorch's gate order is r, z, n
             z, r, h = torch.split(array, self.units)
             return torch.cat([r, z, h])
 

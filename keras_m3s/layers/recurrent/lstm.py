@@ -5,15 +5,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_m3s.layers.recurrent.base import TORCH_ARGUMENTS, Recurrent, Weights
-from keras_m3s.layers.recurrent.cells import LSTMCell
+from keras_m3s.layers.recurrent.base import TORCH_ARGUMENTS, DirectionWeights, Recurrent
+from keras_m3s.layers.recurrent.cells import LSTMCell, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class LSTM(Recurrent):
     """Long short-term memory over sequences of true lengths.
 
-    Weights lie in `forward_cell` and `backward_cell`, each with `kernel` `(features, 4 * units)`,
+    Weights are in `forward_cell` and `backward_cell`, each with `kernel` `(features, 4 * units)`,
     `recurrent_kernel` `(units, 4 * units)`, `bias` and `recurrent_bias` `(4 * units,)`; gate order
     i, f, g, o, that of PyTorch and Keras. With `recurrent_bias=False` they are those of
     `keras.layers.LSTM`.
@@ -22,21 +22,23 @@ class LSTM(Recurrent):
         units: Width of one direction's output.
         bidirectional: Adds a second LSTM that reads from each sequence's last true step to its
             first.
-        recurrent_bias: Keeps PyTorch's second bias. It adds nothing to what the layer can
-            compute, but an optimizer moves two biases where it would move one.
-        initializer: Of all weights; by default uniform in +-1/sqrt(units), as PyTorch's.
-        kernel_initializer: Of `kernel`, in place of `initializer`.
-        recurrent_initializer: Of `recurrent_kernel`, as a whole, in place of `initializer`.
-        bias_initializer: Of the biases, in place of `initializer`.
+        recurrent_bias: Whether to have PyTorch's second bias. The layer can compute the same
+            without it, but an optimizer updates two biases instead of one.
+        initializer: Initializer of all weights; by default uniform in +-1/sqrt(units), as in
+            PyTorch.
+        kernel_initializer: Initializer of `kernel`, in place of `initializer`.
+        recurrent_initializer: Initializer of `recurrent_kernel`, as one matrix, in place of
+            `initializer`.
+        bias_initializer: Initializer of the biases, in place of `initializer`.
 
     Call arguments:
         inputs: Float tensor `(batch, steps, features)`.
         lengths: Int tensor `(batch,)`, true steps of each sequence, or None where all are true.
 
     Returns:
-        The outputs of all steps `(batch, steps, units * directions)`, zero past each length, and
-        `(batch, units * directions)`: the forward output at the last true step, beside it the
-        backward output at the first. Both are zeros for a sequence of length 0.
+        The outputs of all steps `(batch, steps, units * directions)`, zero past each length; and
+        `(batch, units * directions)`, the forward output at the last true step, concatenated with
+        the backward output at the first. Both are zero for a sequence of length 0.
 
     Raises:
         ValueError: On `inputs` of another rank, or `lengths` that do not match them.
@@ -59,12 +61,12 @@ class LSTM(Recurrent):
     def _bias_shape(self) -> tuple[tuple[int, ...], bool]:
         return (4 * self.units,), self.recurrent_bias
 
-    def _split_bias(self, weights: Weights) -> tuple[Any, list[Any]]:
+    def _split_bias(self, weights: DirectionWeights) -> tuple[Tensor, list[Tensor]]:
         if weights.recurrent_bias is None:
             return weights.bias, []
         return ops.add(weights.bias, weights.recurrent_bias), []
 
-    def _torch_kernel(self, x: Any, weights: Weights) -> Any:
+    def _torch_kernel(self, x: Tensor, weights: DirectionWeights) -> Tensor:
         import torch
 
         zeros = x.new_zeros((1, x.shape[0], self.units))
