@@ -52,7 +52,7 @@ def watch():
 watcher = threading.Thread(target=watch); watcher.start()
 if sys.argv[1] == "streamed":
     size = 0
-    for split in streaming.load(**arguments).values():
+    for split in streaming.load_streamed(**arguments).values():
         for start in range(0, len(split), 32):
             rows = np.arange(start, min(start + 32, len(split)))
             size += sum(a.nbytes for a in split.take(rows).values())

@@ -1,6 +1,9 @@
 """Data sets by name and by file, the schema's errors, and batches."""
 
+import pathlib
 import pickle
+import shutil
+import signal
 import subprocess
 import sys
 import tracemalloc
@@ -207,6 +210,8 @@ def test_unknown_name_and_config(tmp_path):
         data.load("synthetic_msa", data_dir=tmp_path, config="huge")
     with pytest.raises(FileNotFoundError, match=r"Received: .*nothing\.pkl"):
         data.load(tmp_path / "nothing.pkl")
+    with pytest.raises(ValueError, match="`config` must be left out for a file"):
+        data.load(tmp_path / "nothing.pkl", config="aligned_50")
 
 
 @once
@@ -296,6 +301,90 @@ def test_failure_while_writing_leaves_nothing(content, tmp_path, monkeypatch):
     assert_nothing_written(tmp_path / "out")
 
 
+def renamed(folder):
+    """As left by a process that was killed after the last file, before the data set got its name."""
+    (folder / "1.0.0").rename(folder / "incomplete.ABCDEF_1.0.0")
+
+
+def half_written(folder):
+    renamed(folder)
+    (folder / "incomplete.ABCDEF_1.0.0" / "dataset_info.json").unlink()
+
+
+def emptied(folder):
+    shutil.rmtree(folder / "1.0.0")
+    (folder / "1.0.0").mkdir()
+
+
+def nothing_in_it(folder):
+    shutil.rmtree(folder / "1.0.0")
+
+
+@once
+@pytest.mark.parametrize("interrupted", [renamed, half_written, emptied, nothing_in_it])
+def test_own_data_can_be_prepared_after_an_interruption(interrupted, content, tmp_path):
+    path = testing.write(tmp_path / "a.pkl", content)
+    data.prepare_own("mine", path, tmp_path / "out")
+    interrupted(tmp_path / "out" / "mine")
+    with pytest.raises(ValueError, match="`name` must be one of the data sets"):
+        data.load("mine", tmp_path / "out")
+    data.prepare_own("mine", path, tmp_path / "out")
+    assert_same_splits(data.load("mine", tmp_path / "out"), data.load(path))
+
+
+KILLED = """
+import os, signal, sys
+from keras_m3s import data
+from tfds_builders import own_data
+
+def killed(segments, **options):
+    yield next(examples(segments, **options))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+examples, own_data.examples = own_data.examples, killed
+data.prepare_own("mine", sys.argv[1], sys.argv[2])
+"""
+
+
+@once
+def test_own_data_can_be_prepared_after_a_kill(content, tmp_path):
+    path = testing.write(tmp_path / "a.pkl", content)
+    done = subprocess.run([sys.executable, "-c", KILLED, path, tmp_path / "out"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert list((tmp_path / "out" / "mine").glob("incomplete.*"))
+    data.prepare_own("mine", path, tmp_path / "out")
+    assert_same_splits(data.load("mine", tmp_path / "out"), data.load(path))
+
+
+@once
+@pytest.mark.parametrize("name", ["mine", "cmu_mosi"])
+def test_a_data_set_that_lacks_files_is_named(name, content, tmp_path):
+    path = testing.write(tmp_path / "a.pkl", content)
+
+    def prepare():
+        if name == "mine":
+            return data.prepare_own(name, path, tmp_path / "out")
+        return data.prepare(name, tmp_path / "out", tmp_path)
+
+    folder = pathlib.Path(prepare().data_dir)
+    (folder / "dataset_info.json").unlink()
+    with pytest.raises(ValueError, match=f"{folder} must hold a complete data set.*Remove"):
+        prepare()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    assert prepare().info.splits["test"].num_examples == 3
+
+
+@once
+def test_data_of_others_does_not_lend_its_name(content, tmp_path):
+    """Such as another data set of TFDS in its usual folder."""
+    path = testing.write(tmp_path / "a.pkl", content)
+    folder = pathlib.Path(data.prepare_own("mine", path, tmp_path / "out").data_dir)
+    (folder / "metadata.json").unlink()
+    with pytest.raises(ValueError, match="must be a new name.*was made from another source"):
+        data.prepare_own("mine", path, tmp_path / "out")
+
+
 @once
 def test_fixed_config_checks_shapes_sizes_and_hash(content, tmp_path):
     testing.write(tmp_path / "unaligned_50.pkl", content)
@@ -313,7 +402,7 @@ def test_fixed_config_checks_shapes_sizes_and_hash(content, tmp_path):
         pytest.warns(UserWarning, match="with SHA-256 0000.*It is read as it is"),
         pytest.warns(UserWarning, match="Received: {'train': 4, 'valid': 2, 'test': 3}"),
     ):
-        data.loading._prepare(builder, str(tmp_path))
+        data.loading._write(builder, str(tmp_path))
     assert builder.info.splits["test"].num_examples == 3
 
     for split in content.values():
@@ -323,7 +412,7 @@ def test_fixed_config_checks_shapes_sizes_and_hash(content, tmp_path):
         pytest.warns(UserWarning, match="with SHA-256 0000"),
         pytest.raises(DataError, match=r"`text_bert` of shape \(N, 3, 6\)"),
     ):
-        data.loading._prepare(CmuMosi(data_dir=tmp_path / "more", config=config), str(tmp_path))
+        data.loading._write(CmuMosi(data_dir=tmp_path / "more", config=config), str(tmp_path))
 
 
 @once
@@ -374,13 +463,6 @@ def test_loading_takes_at_most_twice_the_arrays(tmp_path):
         tracemalloc.stop()
         size = sum(array.nbytes for split in splits.values() for array in split.features.values())
         assert peak < 2 * size
-
-
-@once
-def test_importing_data_imports_no_framework():
-    code = "import sys, keras_m3s.data; print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'tensorflow_datasets') if m in sys.modules])"  # fmt: skip
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
 
 
 # --- Batches --------------------------------------------------------------------------------------

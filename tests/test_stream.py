@@ -28,7 +28,7 @@ def split(where):
 
 @pytest.fixture(scope="module")
 def on_disk(where):
-    return streaming.load("synthetic_msa", **where)["train"]
+    return streaming.load_streamed("synthetic_msa", **where)["train"]
 
 
 def assert_same(one, other):
@@ -132,7 +132,7 @@ def test_a_run_from_disk_ends_as_one_from_memory(tmp_path):
         model_arguments={"hidden_size": 4, "transformer_size": 8},
     )  # fmt: skip
     metrics = []
-    for name, load in (("memory", data.load), ("disk", streaming.load)):
+    for name, load in (("memory", data.load), ("disk", data.load_streamed)):
         run = RunDirectory(tmp_path / name)
         metrics.append(run_experiment(experiment, run, load("synthetic_msa", **where)))
     assert metrics[0] == metrics[1]

@@ -1,15 +1,14 @@
-"""Batches of a split: the same from the same seed on every backend, and after resuming.
+"""Batches of a split, in an order that depends on seed and epoch alone.
 
     batches = Batches(splits["train"], batch_size=32, shuffle=True, seed=0, double=True)
     model.fit(batches, shuffle=False, epochs=40, callbacks=[SetEpoch(batches)])
 
-`shuffle=False` in `fit`: its default would shuffle the batches once more, from Python's global
-random state. `SetEpoch` makes the order of epoch e that of epoch e whichever epoch `fit` starts at,
-and whatever else drew batches in between.
+`shuffle=False` in `fit`, whose default would shuffle the batches again from Python's global random
+state. `SetEpoch` tells the batches the number of the epoch, whichever `fit` starts with.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 import keras
 import numpy as np
@@ -17,37 +16,44 @@ import numpy as np
 from keras_m3s.data.split import SplitLike
 from keras_m3s.modalities import DRAWS, MODALITIES, TEXT_BERT, length_key
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Batch: TypeAlias = tuple[dict[str, np.ndarray], np.ndarray]
+
 WINDOW = 20
-"""Batches that are sorted together by length: more save more padding, fewer mix better."""
+"""Number of batches that are sorted by length together: more save padding, fewer mix better."""
 
 LEVELS = 8
+"""Number of different lengths of a batch with `buckets`, each compiled once."""
+
 SHORTEST = 8
-"""Steps that are always kept: filters over time need some."""
+"""Least number of steps of a batch: convolutions over time need some."""
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches `(x, y)`: a dict of arrays, and labels float32 `(batch, 1)` or int `(batch,)`.
+    """Batches `(x, y)` of a dict of arrays and labels, float32 `(batch, 1)` or int `(batch,)`.
 
     Args:
         split: The data, in memory or on disk.
-        batch_size: Rows a batch; with `double`, rows each of support and query.
-        shuffle: Whether each epoch has a new order, that of `np.random.default_rng((seed, epoch))`.
+        batch_size: Rows per batch; with `double`, rows of support and of query each.
+        shuffle: Whether to shuffle each epoch, with `np.random.default_rng((seed, epoch))`.
         seed: Non-negative int.
         double: Whether a batch holds `2 * batch_size` rows for `M3S` and `MetaModel`: support in
-            rows 0::2, query in 1::2, from two shuffles of their own. An epoch still has
+            rows 0::2 and query in 1::2, shuffled independently. An epoch still has
             `ceil(n / batch_size)` steps, and each example is once support and once query.
-        draws: Float32 `(n, modalities, 2)`, a fixed hole for each row; goes into `x["draws"]`.
+        draws: Float32 `(n, modalities, 2)`, fixed missingness of each row, for `x["draws"]`.
         drop_remainder: Whether to leave out a last batch that is not full.
-        buckets: Whether to put sequences of like length together and cut the padding that all of a
-            batch have. Shuffled rows are sorted by length in windows of `WINDOW` batches, and the
-            batches shuffled again. A batch keeps a multiple of 1 / `LEVELS` of the steps, the same
-            share in all modalities, so that no more than `LEVELS` shapes are compiled. Models that
-            read padding (MMIN as published) predict otherwise on shorter padding.
-        epoch: The first epoch's number.
-        passes: How often an epoch goes over the data, each time in an order of its own.
+        buckets: Whether to batch sequences of similar length and cut their common padding. Shuffled
+            rows are sorted by length in windows of `WINDOW` batches, then the batches are shuffled.
+            A batch keeps a multiple of 1 / `LEVELS` of the steps, the same share in all modalities,
+            so that at most `LEVELS` shapes are compiled. The predictions of models that read
+            padding (MMIN as published) depend on its length.
+        epoch: Number of the first epoch.
+        passes: Number of passes over the data per epoch, each in an order of its own.
 
     Attributes:
-        epoch: Number of the epoch whose batches come out; `fit` moves it on when all are used.
+        epoch: Number of the current epoch; `fit` increments it after the last batch.
     """
 
     def __init__(
@@ -73,12 +79,12 @@ class Batches(keras.utils.PyDataset):
             raise ValueError(f"`batch_size` must be an int >= 1. Received: {batch_size!r}.")
         if double and not shuffle:
             raise ValueError(
-                "`double=True` must go with `shuffle=True`: in the order of the data, support and "
-                "query would be the same rows. Received: shuffle=False."
+                "`double=True` must go with `shuffle=True`: without shuffling, support and query "
+                "would be the same rows. Received: shuffle=False."
             )
         if draws is not None and draws.shape != (len(split), len(MODALITIES), 2):
             raise ValueError(
-                f"`draws` must be of shape ({len(split)}, {len(MODALITIES)}, 2), one row an "
+                f"`draws` must be of shape ({len(split)}, {len(MODALITIES)}, 2), one row per "
                 f"example of {split.name!r}. Received: {draws.shape}."
             )
         if drop_remainder and len(split) < batch_size:
@@ -113,67 +119,68 @@ class Batches(keras.utils.PyDataset):
         self._served = 0
 
     def __len__(self) -> int:
-        return self.passes * self._batches_a_pass
+        return self.passes * self._batches_per_pass
 
     @property
-    def _batches_a_pass(self) -> int:
+    def _batches_per_pass(self) -> int:
         full, rest = divmod(len(self.split), self.batch_size)
         return full + (rest > 0 and not self.drop_remainder)
 
-    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def __getitem__(self, index: int) -> Batch:
         if not 0 <= index < len(self):
             raise IndexError(f"There are {len(self)} batches. Received: index {index}.")
         self._served += 1
         rows = self.rows(index)
         x = self.split.take(rows)
         if self.buckets:
-            x = trimmed(x)
+            x = trim_padding(x)
         if self.draws is not None:
             x[DRAWS] = self.draws[rows]
         y = self.split.labels[rows]
         return x, y[:, None] if y.dtype.kind == "f" else y
 
     def rows(self, index: int) -> np.ndarray:
-        """The rows of the split in batch `index` of this epoch, in their order."""
-        number, index = divmod(index, self._batches_a_pass)
+        """Rows of the split in batch `index` of the current epoch, in order."""
+        number, index = divmod(index, self._batches_per_pass)
         window = slice(index * self.batch_size, (index + 1) * self.batch_size)
         orders = self._orders if self.double else self._orders[number : number + 1]
         return np.stack([order[window] for order in orders], axis=1).reshape(-1)
 
     def on_epoch_end(self) -> None:
-        # Keras also calls this after looking at one batch to build a model, which is no epoch.
+        # Keras also calls this after it took one batch to build a model.
         if self._served >= len(self):
             self.epoch += 1
 
     def _order(self, epoch: int) -> list[np.ndarray]:
-        """One order of all rows for each pass, or two for `double`."""
+        """Orders of all rows: one per pass, or two with `double`."""
         size, number = len(self.split), 2 if self.double else self.passes
         if not self.shuffle:
             return [np.arange(size)] * number
         rng = np.random.default_rng((self.seed, epoch))
         orders = [rng.permutation(size) for _ in range(number)]
         if self.buckets:
-            # One order of batches for all, so that a support batch meets a query like it.
-            places = rng.permutation(size // self.batch_size)
-            orders = [self._bucketed(order, places) for order in orders]
+            # One order of batches for all: support and query of a step are of similar length.
+            batch_order = rng.permutation(size // self.batch_size)
+            orders = [self._bucketed(order, batch_order) for order in orders]
         return orders
 
-    def _bucketed(self, order: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """The order with like lengths side by side; a last batch that is not full stays last."""
-        length = np.max([one / max(1, one.max()) for one in self.split.lengths.values()], axis=0)
-        full = order[: len(places) * self.batch_size]
+    def _bucketed(self, order: np.ndarray, batch_order: np.ndarray) -> np.ndarray:
+        """Sorts an order by length within windows; a last batch that is not full stays last."""
+        lengths = self.split.lengths.values()
+        length = np.max([steps / max(1, steps.max()) for steps in lengths], axis=0)
+        full = order[: len(batch_order) * self.batch_size]
         window = WINDOW * self.batch_size
         parts = [full[start : start + window] for start in range(0, len(full), window)]
         parts = [part[np.argsort(length[part], kind="stable")] for part in parts]
-        batches = np.concatenate([*parts, full[:0]]).reshape(-1, self.batch_size)[places]
+        batches = np.concatenate([*parts, full[:0]]).reshape(-1, self.batch_size)[batch_order]
         return np.concatenate([batches.reshape(-1), order[len(full) :]])
 
 
-def trimmed(x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without the padding that all rows have, up to a multiple of 1 / `LEVELS` of the steps.
+def trim_padding(x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Cuts the padding that all rows have, down to a multiple of 1 / `LEVELS` of the steps.
 
     Args:
-        x: Features of a batch; every modality of which there are no lengths stays whole.
+        x: Features of a batch. Modalities without lengths are not cut.
     """
     known = [m for m in MODALITIES if m in x and length_key(m) in x]
     shares = [x[length_key(m)].max() / x[m].shape[1] for m in known]
@@ -190,26 +197,26 @@ def trimmed(x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**x, **cut}
 
 
-def as_tf_dataset(batches: Batches) -> Any:
-    """The same batches as a `tf.data.Dataset`, made ahead of use; one pass is one epoch.
+def as_tf_dataset(batches: Batches) -> "tf.data.Dataset":
+    """The same batches as a `tf.data.Dataset`, prefetched; one pass over it is one epoch.
 
     Args:
-        batches: Moved on to its next epoch when a pass is over.
+        batches: Batches; their epoch is incremented at the end of a pass.
 
     Returns:
         A `tf.data.Dataset` of known cardinality, sharded by data under a distribution strategy.
     """
     import tensorflow as tf
 
-    def generate() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    def generate() -> Iterator[Batch]:
         for index in range(len(batches)):
             yield batches[index]
         batches.on_epoch_end()
 
-    def spec(array: np.ndarray, steps: int | None = None) -> Any:
+    def spec(array: np.ndarray, steps_axis: int | None = None) -> "tf.TensorSpec":
         shape = [None, *array.shape[1:]]
-        if batches.buckets and steps is not None:
-            shape[steps] = None
+        if batches.buckets and steps_axis is not None:
+            shape[steps_axis] = None
         return tf.TensorSpec(shape, array.dtype)
 
     x, y = batches[0]

@@ -4,22 +4,29 @@
     splits = load("cmu_mosi", manual_dir="~/MOSI/Processed", config="unaligned_50")
     splits = load("features/unaligned_50.pkl")
 
-Each gives a dict of `train`, `valid`, `test`. Batches are made by `keras_m3s.data.batches`. Neither
-Keras nor TensorFlow is imported here, TFDS only when it is used.
+Each returns a dict of `train`, `valid`, `test`, which `keras_m3s.data.batches` makes batches of.
+This module imports neither Keras nor TensorFlow, and TFDS only on use.
 """
 
 import contextlib
 import importlib
 import os
 import pathlib
+import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from keras_m3s.data import builders
 from keras_m3s.data.decoding import read_split
 from keras_m3s.data.split import SPLITS, Split, as_split
 from keras_m3s.registry import datasets
 from keras_m3s.utils import atomic_files
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
+
+INFO = "dataset_info.json"
+"""TFDS writes it into every data set that is complete."""
 
 
 def load(
@@ -28,24 +35,28 @@ def load(
     manual_dir: str | os.PathLike[str] | None = None,
     config: str | None = None,
 ) -> dict[str, Split]:
-    """Reads a data set into memory, after preparing it if need be.
+    """Reads a data set into memory; prepares it first if necessary.
 
     Args:
-        name: A name in `keras_m3s.registry.datasets`, the name that `prepare_own` was given, or the
-            path of a pickle or .npz in MMSA's schema.
-        data_dir: Where TFDS keeps prepared data sets, by default `~/tensorflow_datasets`.
-        manual_dir: Folder of the files a data set is made from.
-        config: A config of the builder; by default its first.
+        name: A name in `keras_m3s.registry.datasets`, a name given to `prepare_own`, or the path of
+            a pickle or .npz in MMSA's schema.
+        data_dir: Folder of prepared data sets; default `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        manual_dir: Folder with the files that the data set is made from.
+        config: A config of the builder; default its first.
 
     Returns:
         Dict with `train`, `valid`, `test`.
 
     Raises:
-        ValueError: unknown name or config, or the file breaks the schema.
-        FileNotFoundError: a file is not where it must be; the message says where.
+        ValueError: Unknown name or config, or a file violates its schema.
+        FileNotFoundError: A file is missing; the message says where it must be.
     """
     path = pathlib.Path(name).expanduser()
     if datasets.is_file(str(name)):
+        if config is not None:
+            raise ValueError(
+                f"`config` must be left out for a file. Received: config={config!r} for {path}."
+            )
         return {
             split: as_split(
                 split, segments.features, segments.labels, segments.ids, segments.unimodal
@@ -61,15 +72,19 @@ def prepare(
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
     config: str | None = None,
-) -> Any:
-    """Writes a data set in TFDS form, unless it is there already. No network is used.
+) -> "DatasetBuilder":
+    """Converts a data set to TFDS's format, unless that is done already. Uses no network.
 
-    Args: as in `load`.
+    Args:
+        name: A name in `keras_m3s.registry.datasets`, or a name given to `prepare_own`.
+        data_dir: As in `load`.
+        manual_dir: As in `load`.
+        config: As in `load`.
 
     Returns:
-        The TFDS builder, prepared; `builder.data_dir` is where the data lies.
+        The TFDS builder of the prepared data set; its folder is `builder.data_dir`.
 
-    Raises: as `load`.
+    Raises: As `load`.
     """
     if name not in datasets.CARDS:
         return _own(name, data_dir, config)
@@ -81,14 +96,15 @@ def prepare(
     elif config is not None and config not in configs:
         raise ValueError(f"`config` of {name} must be one of {configs}. Received: {config!r}.")
     builder = builder_class(data_dir=_expanded(data_dir), config=config)
-    if _is_prepared(builder):
+    if _is_complete(builder.data_dir):
         _check_source(builder, _expanded(manual_dir))
         return builder
     try:
-        _prepare(builder, _expanded(manual_dir))
+        _write(builder, _expanded(manual_dir))
     except OSError:
+        # Another process may have prepared it meanwhile.
         builder = builder_class(data_dir=_expanded(data_dir), config=config)
-        if not _is_prepared(builder):  # else another process was faster
+        if not _is_complete(builder.data_dir):
             raise
     return builder
 
@@ -97,48 +113,55 @@ def prepare_own(
     name: str,
     source: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
-) -> Any:
-    """Makes a data set of anybody's own, which `load` then takes by its name.
+) -> "DatasetBuilder":
+    """Converts your own data to a TFDS data set, which `load` then reads by its name.
+
+    Preparing the same source again returns the existing data set. After an interruption it starts
+    over.
 
     Args:
-        name: Lower case, digits, underscores; none of `keras_m3s.registry.datasets`.
-        source: A pickle or .npz in MMSA's schema, or a folder of .npy with label.csv, as
-            `tfds_builders.npy_folder` describes it.
+        name: Lower case letters, digits, underscores; not in `keras_m3s.registry.datasets`.
+        source: A pickle or .npz in MMSA's schema, or a folder of .npy with label.csv, see
+            `tfds_builders.npy_folder`.
         data_dir: As in `load`.
 
     Returns:
-        The TFDS builder, prepared. The same source again is found, not made again.
+        The TFDS builder of the prepared data set.
 
     Raises:
-        ValueError: the name is not usable, or taken by other data; the source breaks its schema.
-        FileNotFoundError: a file is not where it must be.
+        ValueError: The name is invalid or belongs to other data, or the source violates its schema.
+        FileNotFoundError: A file is missing.
     """
     own = builders.module("own_data")
     own.check_name(name, datasets.CARDS)
     source = pathlib.Path(source).expanduser()
-    if (_data_folder(data_dir) / name).is_dir():
-        builder = _own(name, data_dir, None)
+    folder = _data_folder(data_dir) / name
+    if complete := _complete_versions(folder):
+        builder = _from_directory(complete[-1])
         digest = builders.module("files").digest(own.sources(source))
-        if digest != builder.info.metadata["source"]["sha256"]:
+        made_from = (builder.info.metadata or {}).get("source")
+        if made_from is None or digest != made_from["sha256"]:
             raise ValueError(
-                f"{name!r} must be a new name, or the data that has it. Received: {source}, while "
-                f"{builder.data_dir} was made from another {builder.info.metadata['source']}. "
-                "Remove that folder, or take another name."
+                f"{name!r} must be a new name, or that of the same data. Received: {source}, while "
+                f"{builder.data_dir} was made from another {made_from or 'source'}. Remove that "
+                "folder, or choose another name."
             )
         return builder
     builder = own.builder(name, source, str(_data_folder(data_dir)))
     try:
-        _prepare(builder, None)
+        _write(builder, None)
     except BaseException:
-        with contextlib.suppress(OSError):  # empty after TFDS has cleaned up
-            (_data_folder(data_dir) / name).rmdir()
+        with contextlib.suppress(OSError):  # not empty: another process writes there
+            folder.rmdir()
         raise
     return builder
 
 
-def _own(name: str, data_dir: str | os.PathLike[str] | None, config: str | None) -> Any:
-    """A data set that `prepare_own` made."""
-    versions = sorted((_data_folder(data_dir) / name).glob("*/dataset_info.json"))
+def _own(
+    name: str, data_dir: str | os.PathLike[str] | None, config: str | None
+) -> "DatasetBuilder":
+    """A data set made by `prepare_own`."""
+    versions = _complete_versions(_data_folder(data_dir) / name)
     if not versions:
         raise ValueError(
             f"`name` must be one of the data sets {sorted(datasets.CARDS)}, one that was made with "
@@ -149,25 +172,47 @@ def _own(name: str, data_dir: str | os.PathLike[str] | None, config: str | None)
         raise ValueError(
             f"`config` must be left out: {name} has no configs. Received: config={config!r}."
         )
+    return _from_directory(versions[-1])
+
+
+def _from_directory(folder: pathlib.Path) -> "DatasetBuilder":
     import tensorflow_datasets as tfds
 
-    return tfds.builder_from_directory(versions[-1].parent)
+    return tfds.builder_from_directory(folder)
+
+
+def _complete_versions(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Folders of complete versions of a data set, the newest last.
+
+    What an interrupted preparation leaves, `incomplete.*_1.0.0`, is none of them, even if it was
+    interrupted after the last file.
+    """
+    found = [path for path in folder.glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    complete = [path for path in found if _is_complete(path)]
+    return sorted(complete, key=lambda path: [*map(int, path.name.split("."))])
 
 
 def _data_folder(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
-    usual = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    return pathlib.Path(data_dir or usual).expanduser()
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return pathlib.Path(data_dir or default).expanduser()
 
 
-def _is_prepared(builder: Any) -> bool:
-    # `builder.is_prepared` answers the same, but warns on the way.
-    return (pathlib.Path(builder.data_dir) / "dataset_info.json").is_file()
+def _is_complete(folder: str | os.PathLike[str]) -> bool:
+    # `builder.is_prepared` returns the same, but warns.
+    return (pathlib.Path(folder) / INFO).is_file()
 
 
-def _prepare(builder: Any, manual_dir: str | None) -> None:
+def _write(builder: "DatasetBuilder", manual_dir: str | None) -> None:
+    """Writes a data set; it appears under its version when it is complete.
+
+    Raises:
+        ValueError: The folder of the version exists, but holds other files.
+        WriteError: It cannot be written.
+    """
     import tensorflow_datasets as tfds
 
-    # TFDS prints to stdout, which belongs to the results of a command.
+    _remove_empty(pathlib.Path(builder.data_dir))
+    # TFDS prints to stdout, which is for the results of a command.
     with contextlib.redirect_stdout(sys.stderr), atomic_files.explained(builder.data_dir):
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(
@@ -177,8 +222,27 @@ def _prepare(builder: Any, manual_dir: str | None) -> None:
         )
 
 
+def _remove_empty(folder: pathlib.Path) -> None:
+    """Removes an empty folder, which TFDS would take for a data set.
+
+    Raises:
+        ValueError: It is not empty.
+    """
+    if not folder.is_dir() or _is_complete(folder):
+        return
+    if found := sorted(path.name for path in folder.iterdir()):
+        raise ValueError(
+            f"{folder} must hold a complete data set, with {INFO}. Received: {found[:5]}. Remove "
+            "that folder, or choose another `data_dir`."
+        )
+    folder.rmdir()
+
+
 def _file_format() -> str:
-    """ArrayRecord needs no TensorFlow, which is slow to import; TFDS brings it on Linux only."""
+    """ArrayRecord where it is installed: reading it needs no TensorFlow, which is slow to import.
+
+    TFDS installs it on Linux only.
+    """
     try:
         importlib.import_module("array_record")
     except ImportError:
@@ -186,17 +250,17 @@ def _file_format() -> str:
     return "array_record"
 
 
-def _check_source(builder: Any, manual_dir: str | None) -> None:
-    """A prepared data set must come from the file that the caller points at."""
-    prepared = (builder.info.metadata or {}).get("source")
-    if manual_dir is None or prepared is None:
+def _check_source(builder: "DatasetBuilder", manual_dir: str | None) -> None:
+    """Raises if a prepared data set was made from other files than those in `manual_dir`."""
+    made_from = (builder.info.metadata or {}).get("source")
+    if manual_dir is None or made_from is None:
         return
     digest = builders.module("files").digest(builder.sources(pathlib.Path(manual_dir)))
-    if digest != prepared["sha256"]:
+    if digest != made_from["sha256"]:
         raise ValueError(
             f"{builder.data_dir} must hold what {manual_dir} holds, but was made from another "
-            f"{prepared['name']}. Received: SHA-256 {digest}, there {prepared['sha256']}. "
-            "Remove that folder to make it anew, or pass another `data_dir`."
+            f"{made_from['name']}. Received: SHA-256 {digest}, there {made_from['sha256']}. "
+            "Remove that folder to prepare it again, or pass another `data_dir`."
         )
 
 

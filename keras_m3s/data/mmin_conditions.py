@@ -1,4 +1,4 @@
-"""MMIN's protocol: every utterance is tested under six conditions, each without whole modalities.
+"""MMIN's test protocol: each utterance under six conditions, each missing whole modalities.
 
 Reference: AIM3-RUC/MMIN 69a45fe, data/multimodal_miss_dataset.py.
 """
@@ -15,17 +15,17 @@ CONDITIONS: dict[str, tuple[int, ...]] = {
     name: tuple(int(modality not in missing) for modality in MODALITIES)
     for name, missing in MMIN_CONDITIONS.items()
 }
-"""Which modalities are there, in the order of `MODALITIES`."""
+"""Condition -> 1 for each modality that is present, in the order of `MODALITIES`."""
 
 
 def whole_modality(split: Split) -> Split:
-    """Every utterance six times, whole modalities zero; item i is utterance i // 6.
+    """Repeats every utterance under the six conditions; row i is utterance i // 6.
 
     Args:
-        split: Data for selection or testing; the result takes six times its memory.
+        split: Validation or test data; the result takes six times its memory.
 
     Returns:
-        A split with `missing_index` int32 `(6 n, 3)`; missing features are 0, lengths stay. Names
+        A split with `missing_index` int32 `(6 n, 3)`. Missing features are 0, lengths are kept. Ids
         are `id/azz` and so on.
     """
     count, times = len(split), len(CONDITIONS)
@@ -43,16 +43,16 @@ def whole_modality(split: Split) -> Split:
 
 
 def counted(sizes: Mapping[str, int]) -> dict[str, int]:
-    """Items as Table 1 of the M3S paper counts them for IEMOCAP.
+    """Sizes of IEMOCAP's splits as in Table 1 of the M3S paper.
 
-    Training draws one condition for an utterance each time, so each counts once; validation and
-    test utterances count under all six.
+    A training utterance counts once, since each step draws one condition for it; validation and
+    test utterances count once per condition.
 
     Args:
-        sizes: Utterances a split.
+        sizes: Split -> number of utterances.
 
     Returns:
-        Items a split: 4446, 557 and 528 utterances give 4446, 3342 and 3168.
+        Split -> number of items: 4446, 557 and 528 utterances give 4446, 3342 and 3168.
     """
     times = {"train": 1, "valid": len(CONDITIONS), "test": len(CONDITIONS)}
     return {split: size * times[split] for split, size in sizes.items()}

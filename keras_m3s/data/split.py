@@ -1,4 +1,4 @@
-"""`Split`: one split of a data set as arrays, and what any split offers, in memory or on disk."""
+"""`Split`, one split of a data set as arrays, and `SplitLike`, the interface of any split."""
 
 import dataclasses
 import hashlib
@@ -14,17 +14,17 @@ SPLITS = ("train", "valid", "test")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """One split in memory.
+    """One split of a data set in memory.
 
     Attributes:
         name: `train`, `valid` or `test`.
         features: `audio`, `vision`, `text` float32 `(n, steps, dim)`; `text_bert` int32
-            `(n, 3, steps)` where there is one; `audio_length`, `vision_length`, `text_length` and
-            `index` int32 `(n,)`. `index` is the row: 0 .. n-1.
+            `(n, 3, steps)` if the data has tokens; `audio_length`, `vision_length`, `text_length`
+            and `index` int32 `(n,)`. `index` is the row, 0 .. n-1.
         labels: Float32 `(n,)` for regression, int32 `(n,)` for classes.
         ids: `n` names, `video$_$clip`.
-        unimodal: Modality -> float32 `(n,)`, labels of it alone, where the data set has them
-            (CH-SIMS). They are not in batches: no base model learns from them.
+        unimodal: Modality -> float32 `(n,)`, labels of that modality alone, if the data set has
+            them (CH-SIMS). Batches leave them out, since no base model learns from them.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Split:
 
     @property
     def lengths(self) -> dict[str, np.ndarray]:
-        """Modality -> true steps int32 `(n,)`, where the data says so."""
+        """Modality -> true steps int32 `(n,)`, for the modalities that have lengths."""
         keys = {modality: length_key(modality) for modality in MODALITIES}
         return {m: self.features[key] for m, key in keys.items() if key in self.features}
 
     def take(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """Features of some rows, in their order."""
+        """Features of the given rows, in that order."""
         return {key: array[rows] for key, array in self.features.items()}
 
     def fingerprint(self) -> str:
-        """SHA-256 of all it holds, hexadecimal, to tell data apart that goes by one name."""
+        """Hexadecimal SHA-256 of all features, labels and ids."""
         digest = hashlib.sha256("\n".join((self.name, *self.ids)).encode())
         labels = {f"label_{name}": array for name, array in self.unimodal.items()}
         for name, array in sorted({**self.features, **labels, "label": self.labels}.items()):
@@ -63,12 +63,13 @@ def as_split(
     ids: list[str],
     unimodal: Mapping[str, np.ndarray],
 ) -> Split:
+    """Adds the row index to features and makes a `Split` of them."""
     index = np.arange(len(ids), dtype=np.int32)
     return Split(name, {**features, INDEX: index}, labels, ids, dict(unimodal))
 
 
 class SplitLike(Protocol):
-    """What a split offers: `Split` from memory, `keras_m3s.data.streaming.StreamedSplit` from disk.
+    """A split in memory, `Split`, or on disk, `keras_m3s.data.streaming.StreamedSplit`.
 
     Attributes:
         name: `train`, `valid` or `test`.
@@ -89,13 +90,13 @@ class SplitLike(Protocol):
 
     @property
     def lengths(self) -> Mapping[str, np.ndarray]:
-        """Modality -> true steps int32 `(n,)`, where the data says so."""
+        """Modality -> true steps int32 `(n,)`, for the modalities that have lengths."""
         ...
 
     def take(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """Features of some rows, in their order."""
+        """Features of the given rows, in that order."""
         ...
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest, to tell data apart that goes by one name."""
+        """Hexadecimal digest that differs for different data."""
         ...

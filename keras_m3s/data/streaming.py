@@ -1,15 +1,15 @@
-"""Splits larger than memory: rows are read from the prepared data set when a batch asks for them.
+"""Splits larger than memory: rows are read from the prepared data set batch by batch.
 
-    splits = stream.load("iemocap", config="fold1")
+    splits = load_streamed("iemocap", config="fold1")
     model.fit(Batches(splits["train"], 32, shuffle=True), shuffle=False)
 
-Batches are the same, and in the same order, as from `data.load`.
+Batches are the same, and in the same order, as with `keras_m3s.data.load`.
 """
 
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,12 +17,15 @@ from keras_m3s.data import decoding, loading
 from keras_m3s.data.split import SPLITS
 from keras_m3s.modalities import INDEX, MODALITIES, length_key
 
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
+
 
 class StreamedSplit:
-    """One split on disk; only names, labels and lengths are in memory.
+    """One split on disk; only ids, labels and lengths are in memory.
 
     Args:
-        builder: A prepared TFDS builder, its files of a kind with random access (ArrayRecord).
+        builder: A prepared TFDS builder with files of random access (ArrayRecord).
         name: `train`, `valid` or `test`.
 
     Attributes:
@@ -31,15 +34,15 @@ class StreamedSplit:
         lengths: Modality -> true steps int32 `(n,)`.
 
     Raises:
-        ValueError: the files have no random access.
+        ValueError: The files have no random access.
     """
 
-    def __init__(self, builder: Any, name: str) -> None:
+    def __init__(self, builder: "DatasetBuilder", name: str) -> None:
         if builder.info.file_format.value != "array_record":
             raise ValueError(
                 f"{builder.data_dir} must be in the format array_record, to be read row by row. "
                 f"Received: {builder.info.file_format.value}. Install `array-record`, remove that "
-                "folder and prepare it anew."
+                "folder and prepare it again."
             )
         from tensorflow_datasets.core.decode import SkipDecoding
 
@@ -56,13 +59,13 @@ class StreamedSplit:
             for key, values in columns.items():
                 values.append(row[key])
         order = np.argsort(columns[INDEX])
-        self._places = order.astype(np.int64)  # row -> where it lies in the files
+        self._positions = order.astype(np.int64)  # row -> position in the files
 
         def column(key: str) -> np.ndarray:
             kind = decoding.memory_type(builder.info.features[key].np_dtype)
             return np.asarray(columns[key], dtype=kind)[order]
 
-        self.ids = [columns["id"][place].decode() for place in order]
+        self.ids = [columns["id"][position].decode() for position in order]
         self.labels = column("label")
         self.lengths = {m: column(length_key(m)) for m in MODALITIES if length_key(m) in columns}
         self.unimodal = {m: column(f"label_{m}") for m in MODALITIES if f"label_{m}" in columns}
@@ -71,15 +74,15 @@ class StreamedSplit:
         return len(self.ids)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """Features of some rows, in their order, as `Split.take` gives them."""
-        places = self._places[np.asarray(rows)].tolist()
-        read = enumerate(self._source.__getitems__(places))
-        arrays = decoding.filled(self._builder, read, len(places))
+        """Features of the given rows, in that order, as from `Split.take`."""
+        positions = self._positions[np.asarray(rows)].tolist()
+        examples = enumerate(self._source.__getitems__(positions))
+        arrays = decoding.filled(self._builder, examples, len(positions))
         arrays.update({length_key(m): length[rows] for m, length in self.lengths.items()})
         return {**arrays, INDEX: np.asarray(rows, dtype=np.int32)}
 
     def fingerprint(self) -> str:
-        """SHA-256 that tells data apart: of its source, its names, labels and lengths."""
+        """Hexadecimal SHA-256 of the source's digest, the ids, labels and lengths."""
         source = (self._builder.info.metadata or {}).get("source", self._builder.info.full_name)
         digest = hashlib.sha256("\n".join((str(source), self.name, *self.ids)).encode())
         for array in (self.labels, *self.lengths.values(), *self.unimodal.values()):
@@ -87,7 +90,7 @@ class StreamedSplit:
         return digest.hexdigest()
 
 
-def load(
+def load_streamed(
     name: str,
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
@@ -95,10 +98,16 @@ def load(
 ) -> dict[str, StreamedSplit]:
     """As `keras_m3s.data.load`, for data sets with a name; features stay on disk.
 
+    Args:
+        name: A name in `keras_m3s.registry.datasets`, or a name given to `prepare_own`.
+        data_dir: As in `keras_m3s.data.load`.
+        manual_dir: As in `keras_m3s.data.load`.
+        config: As in `keras_m3s.data.load`.
+
     Returns:
         Dict with `train`, `valid`, `test`.
 
-    Raises: as `keras_m3s.data.load`, and ValueError where the files have no random access.
+    Raises: As `keras_m3s.data.load`; also ValueError if the files have no random access.
     """
     builder = loading.prepare(name, data_dir, manual_dir, config)
     return {split: StreamedSplit(builder, split) for split in SPLITS}

@@ -36,7 +36,7 @@ def read(folder: Any, tmp_path: Any, columns: Any = SMALL) -> Any:
     """Splits of fold 1 with few columns."""
     config = IemocapConfig("small", columns=columns, utterances=sum(SIZES.values()))
     builder = Iemocap(data_dir=tmp_path / "out", config=config)
-    data.loading._prepare(builder, str(folder))
+    data.loading._write(builder, str(folder))
     return {split: data.decoding.read_split(builder, split) for split in data.SPLITS}
 
 
