@@ -1,19 +1,22 @@
 """`keras-m3s features`: a folder of clips to features."""
 
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from keras_m3s.features import Clip, Extractor
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=pathlib.Path))
-@click.option("--out", type=click.Path(path_type=pathlib.Path), required=True, help="Where to write; a second run goes on there.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=pathlib.Path), required=True, help="Folder to write; a second run continues there.")  # fmt: skip
 @click.option("--bert", help="Text: a keras-hub preset of BERT or a local folder of one.")
 @click.option("--audio/--no-audio", default=True, help="Audio: openSMILE's ComParE descriptors, ten frames a step.")  # fmt: skip
-@click.option("--vision", help="'face_hog' (OpenCV), or 'module:name' of an extractor of yours.")
+@click.option("--vision", help="'face_hog' (OpenCV), or 'module:name' of an extractor of yours, in the current folder or installed.")  # fmt: skip
 def features(
-    folder: pathlib.Path, out: pathlib.Path, bert: str | None, audio: bool, vision: str | None
+    folder: pathlib.Path, output: pathlib.Path, bert: str | None, audio: bool, vision: str | None
 ) -> None:
     """Extract features from the clips of FOLDER, which label.csv lists.
 
@@ -22,29 +25,28 @@ def features(
 
     \b
     Example:
-      keras-m3s features clips --out features --bert bert_base_en_uncased
+      keras-m3s features clips --output features --bert bert_base_en_uncased
       keras-m3s prepare --from features/features.pkl --name mine
     """
     from keras_m3s import features as library
 
-    extractors: dict[str, Any] = {}
+    extractors: dict[str, Extractor] = {}
     if audio:
         extractors["audio"] = library.ComParE()
     if vision:
-        extractors["vision"] = (
-            library.FaceHOG() if vision == "face_hog" else library.load_hook(vision)
-        )
+        own = vision != "face_hog"
+        extractors["vision"] = library.load_hook(vision) if own else library.FaceHOG()
     if bert:
         extractors["text"] = library.BertText(bert)
 
-    def progress(clip: Any, failure: str | None) -> None:
+    def progress(clip: "Clip", failure: str | None) -> None:
         if failure:
             click.echo(f"left out {clip.id}: {failure}", err=True)
 
-    report = library.extract(folder, out, extractors, progress)
-    click.echo(f"{report.done} clips, {len(report.failed)} left out; {report.computed} sequences computed now")  # fmt: skip
-    if report.file is None:
+    summary = library.extract(folder, output, extractors, progress)
+    click.echo(f"{summary.done} clips, {len(summary.failed)} left out; {summary.computed} sequences computed now")  # fmt: skip
+    if summary.file is None:
         raise click.ClickException("A split (mode) has no clip: no features.pkl was written.")
     click.echo(
-        f"{report.file}\n\nGo on with:\n  keras-m3s prepare --from {report.file} --name NAME"
+        f"{summary.file}\n\nGo on with:\n  keras-m3s prepare --from {summary.file} --name NAME"
     )

@@ -3,7 +3,9 @@
 import csv
 import importlib.util
 import pickle
+import re
 import shutil
+import sys
 import wave
 
 import numpy as np
@@ -82,7 +84,8 @@ def test_a_failed_clip_is_left_out_and_a_second_run_goes_on(clips, tmp_path):
     assert sorted(report.failed) == ["test_talk$_$7", "train_talk$_$1"]
     assert "There must be a file test_talk/7" in report.failed["test_talk$_$7"]
     failures = (tmp_path / "out" / "failed.csv").read_text().splitlines()
-    assert len(failures) == 3 and failures[1].startswith("train_talk$_$1,Error: ")
+    assert len(failures) == 3 and failures[1].startswith("train_talk$_$1,")
+    assert re.search(r"test_features\.py, line \d+: Error: ", failures[1])
     assert [len(split) for split in data.load(report.file).values()] == [3, 2, 1]
 
     absent.write_bytes(whole)
@@ -158,24 +161,152 @@ def test_output_is_mmsas_schema_and_own_data(clips, tmp_path):
         train = pickle.load(file)["train"]
     assert train["audio"].shape == (4, 10, 1) and train["audio_lengths"] == [10] * 4
     assert train["vision"].shape == (4, 1, 1) and not train["vision"].any()
+    assert train["vision_lengths"] == [0] * 4
     assert train["raw_text"][0] == SPOKEN[0][1] and train["id"][3] == "train_talk$_$3"
     np.testing.assert_array_equal(train["regression_labels"], np.float32([2, -2, 1, -1.4]))
 
 
-@pytest.mark.parametrize(
-    "place", ["nowhere:Thing", "os:nothing", "os", "os:sep", "keras_m3s.data:load"]
-)
-def test_hooks_that_are_none(place):
-    with pytest.raises(ValueError, match="A hook must be"):
-        library.load_hook(place)
+NO_HOOKS = {
+    "nowhere:Thing": r"no module 'nowhere' in .*, nor is one installed",
+    "os.nowhere:Thing": r"no module 'os.nowhere' in",
+    "os:nothing": r"'os' \(.*os.py\) has no 'nothing'",
+    "sys:nothing": r"'sys' \(built in\) has no 'nothing'",
+    "os": r"Run the command with 'os:NAME'",
+    "os:": r"with 'os:NAME'",
+    "./mine.py": r"Received: './mine.py'. Run the command with 'mine:NAME'",
+    "./mine.py:Face": r"with 'mine:Face'",
+    "mine.py:Face": r"with 'mine:Face'",
+    "deep/er/mine.py:Face": r"Run the command in the folder deep/er with 'mine:Face'",
+    "os:sep": r"callable with a clip and have a `name`.*'os:sep', str",
+    "keras_m3s.data:load": r"callable with a clip and have a `name`",
+}
 
 
-def test_a_hook(tmp_path, monkeypatch):
-    (tmp_path / "my_hook.py").write_text(
-        "class Mine:\n    name = 'mine'\n    def __call__(self, clip):\n        return [[1.0]]\n"
+@pytest.mark.parametrize("path", NO_HOOKS)
+def test_what_is_no_hook(path):
+    with pytest.raises(ValueError, match="A hook must be") as caught:
+        library.load_hook(path)
+    assert re.search(NO_HOOKS[path], str(caught.value))
+
+
+@pytest.fixture
+def current_folder(tmp_path, monkeypatch):
+    """The current folder, which is not among those of modules, as for an installed command."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    before = {*sys.modules}
+    yield tmp_path
+    for name in {*sys.modules} - before:
+        if str(tmp_path) in repr(sys.modules[name]):
+            del sys.modules[name]
+
+
+MINE = """class Face:
+    name = 'mine'
+    def __call__(self, clip):
+        return [[1.0]]
+"""
+
+
+@pytest.mark.parametrize("path", ["my_hook:Face", "folder.my_hook:Face", "my_hook:face"])
+def test_a_hook_in_the_current_folder(path, current_folder):
+    (current_folder / "folder").mkdir()
+    for folder in (current_folder, current_folder / "folder"):
+        (folder / "my_hook.py").write_text(f"{MINE}face = Face()\n")
+    assert library.load_hook(path).name == "mine"
+
+
+# Source of a hook -> the line of it, and what it raised.
+FAILING_HOOKS = {
+    "syntax": ("\ndef f(:\n", "line 2: SyntaxError: "),
+    "division": ("import math\nx = 1 / 0\n", "line 2: ZeroDivisionError: division by zero"),
+    "absent_module": ("import no_such_module\n", "line 1: ModuleNotFoundError: No module named 'no_such_module'"),
+    "exit": ("import sys\nsys.exit('usage: ...')\n", "line 2: SystemExit: usage: ..."),
+    "library": ("import json\n\nx = json.loads('{')\n", "line 3: JSONDecodeError: Expecting"),
+    "construction": ("class Face:\n    def __init__(self):\n        self.x = {}['a']\n", "line 3: KeyError: 'a'"),
+    "lines": ("raise ValueError('one\\ntwo')\n", "line 1: ValueError: one two"),
+    "nothing_said": ("assert False\n", "line 1: AssertionError"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILING_HOOKS)
+def test_errors_in_a_hook_are_the_users(name, current_folder):
+    source, expected = FAILING_HOOKS[name]
+    (current_folder / f"hook_{name}.py").write_text(source)
+    write_labels(current_folder / "clips")
+    arguments = [
+        "features",
+        "clips",
+        "--output",
+        "out",
+        "--no-audio",
+        "--vision",
+        f"hook_{name}:Face",
+    ]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    file = current_folder / f"hook_{name}.py"
+    assert line.startswith(f"Error: The hook 'hook_{name}:Face' failed: {file}, {expected}"), line
+
+
+def test_a_class_that_takes_arguments_is_no_hook(current_folder):
+    (current_folder / "with_arguments.py").write_text(
+        "class Face:\n    def __init__(self, a): ...\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    assert library.load_hook("my_hook:Mine").name == "mine"
+    with pytest.raises(library.HookError, match="failed: TypeError: .*argument: 'a'"):
+        library.load_hook("with_arguments:Face")
+
+
+def test_errors_of_a_hook_at_a_clip_name_its_line(clips, current_folder):
+    (current_folder / "fails_later.py").write_text(
+        "import json\n\nclass Face:\n    name = 'mine'\n"
+        "    def __call__(self, clip):\n        return json.loads(clip.text)\n"
+    )
+    summary = extract(clips, "out", {"vision": library.load_hook("fails_later:Face")})
+    file = current_folder / "fails_later.py"
+    assert {*summary.failed.values()} == {f"{file}, line 6: JSONDecodeError: Expecting value: line 1 column 1 (char 0)"}  # fmt: skip
+
+
+@pytest.mark.parametrize("returned", [[1.0], [[]], [[np.nan]], [["a"]]])
+def test_features_of_the_wrong_kind(returned, clips, tmp_path):
+    class Wrong(Means):
+        def __call__(self, clip):
+            return returned
+
+    summary = extract(clips, tmp_path / "out", {"audio": Wrong()})
+    assert len(summary.failed) == len(SPOKEN)
+    assert re.search(
+        r"must return finite numbers|could not convert", summary.failed["train_talk$_$0"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "used"),
+    [
+        (["0.WAV"], "0.WAV"),
+        (["0.Mp4"], "0.Mp4"),
+        (["0.wav", "0.MP4"], "0.MP4"),
+        (["0.JPG", "0.FLAC"], "0.FLAC"),
+        (["0.5.MOV", "0.MOV"], "0.MOV"),
+        (["00.wav", "0.txt"], None),
+    ],
+)
+def test_endings_in_any_case(there, used, tmp_path):
+    write_labels(tmp_path, [("train", "a", "1.0")])
+    for folder in ("train_talk", "Raw/train_talk"):
+        shutil.rmtree(tmp_path / "train_talk", ignore_errors=True)
+        for name in there:
+            tone(tmp_path / folder / name)
+        ((clip,), _) = library.read_clips(tmp_path)
+        assert clip.path == (used and tmp_path / folder / used)
+
+
+def test_names_of_clips_may_hold_full_stops(tmp_path):
+    tone(tmp_path / "v" / "0.5.WAV")
+    (tmp_path / "label.csv").write_text("video_id,clip_id,text,label,mode\nv,0.5,a,1.0,train\n")
+    ((clip,), _) = library.read_clips(tmp_path)
+    assert clip.file == tmp_path / "v" / "0.5.WAV"
 
 
 def test_compare_has_mmins_columns_and_averages(tmp_path):
@@ -280,9 +411,11 @@ def test_speech_to_a_training_run(preset, tmp_path):
         return result.output
 
     assert "8 clips, 0 left out; 16 sequences computed now" in run(
-        "features", folder, "--out", out, "--bert", preset[0]
+        "features", folder, "--output", out, "--bert", preset[0]
     )
-    assert "0 sequences computed now" in run("features", folder, "--out", out, "--bert", preset[0])
+    assert "0 sequences computed now" in run(
+        "features", folder, "--output", out, "--bert", preset[0]
+    )
     train = data.load(out / "features.pkl")["train"]
     assert train.features["audio"].shape[2] == 130 and train.features["text_bert"].shape[1:] == (
         3,

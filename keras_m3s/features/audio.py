@@ -1,4 +1,4 @@
-"""Audio by openSMILE: the low-level descriptors of ComParE, which MMIN reads."""
+"""Audio features by openSMILE: the low-level descriptors of ComParE, as used by MMIN."""
 
 import importlib.util
 import json
@@ -6,7 +6,7 @@ import math
 import pathlib
 import subprocess
 import sys
-from typing import Any
+from typing import IO
 
 import numpy as np
 
@@ -18,12 +18,12 @@ WORKER = pathlib.Path(__file__).with_name("opensmile_worker.py")
 class ComParE:
     """The 65 low-level descriptors of ComParE 2016 (those of IS13) and their deltas, averaged.
 
-    A frame is 60 ms (20 ms for spectra), one every 10 ms; a step is the mean of `average` frames,
-    the last step of those that remain. Not z-scored: that needs the training data. openSMILE runs
-    in a process of its own, which starts with the first clip.
+    Frames last 60 ms (20 ms for spectra), one every 10 ms; a step is the mean of `average` frames,
+    the last one of the remaining frames. Features are not z-scored, which needs the training data.
+    openSMILE runs in a subprocess that starts with the first clip.
 
     Args:
-        average: Frames a step.
+        average: Number of frames per step.
 
     Raises:
         ImportError: opensmile is not installed.
@@ -43,18 +43,18 @@ class ComParE:
             )
         self.average = average
         self.name = f"ComParE_2016 low-level descriptors and deltas, mean of {average}"
-        self._process: Any = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self, clip: Clip) -> np.ndarray:
-        """Features of a clip's sound: float32 `(steps, 130)`.
+        """Features of a clip's sound, float32 `(steps, 130)`.
 
         Raises:
-            ValueError: openSMILE cannot read the file, or the sound is too short for a frame.
+            ValueError: openSMILE cannot read the file, or the sound is shorter than a frame.
         """
         frames = self._frames(clip.file)
         if not len(frames):
             raise ValueError(
-                f"{clip.file.name} must last a frame, 60 ms, at least. Received: no frame. "
+                f"{clip.file.name} must be at least one frame long, 60 ms. Received: no frame. "
                 "Leave the clip out."
             )
         starts = np.arange(0, len(frames), self.average)
@@ -62,38 +62,46 @@ class ComParE:
         return (np.add.reduceat(frames, starts, axis=0) / counts).astype(np.float32)
 
     def _frames(self, path: pathlib.Path) -> np.ndarray:
-        if self._process is None or self._process.poll() is not None:
-            # -P: the folder of the worker must not hide other modules.
-            command = [sys.executable, "-P", str(WORKER)]
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-        self._process.stdin.write(json.dumps(str(path.resolve())).encode() + b"\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        """Frames of a file without averaging, float32 `(frames, 130)`."""
+        requests, responses = self._pipes()
+        requests.write(json.dumps(str(path.resolve())).encode() + b"\n")
+        requests.flush()
+        line = responses.readline()
         if not line:
             self.close()
             raise ValueError(
-                f"{path.name} must be sound that openSMILE can read. Received: its process ended "
-                "over it. Write the sound anew as .wav, or leave the clip out."
+                f"{path.name} must be sound that openSMILE can read. Received: its process died. "
+                "Convert the sound to .wav, or leave the clip out."
             )
         header = json.loads(line)
         if "error" in header:
             raise ValueError(
                 f"openSMILE cannot read {path.name}, which must be sound. Received: "
-                f"{header['error']}. Write the sound anew as .wav, or leave the clip out."
+                f"{header['error']}. Convert the sound to .wav, or leave the clip out."
             )
-        raw = self._process.stdout.read(4 * math.prod(header["shape"]))
+        raw = responses.read(4 * math.prod(header["shape"]))
         return np.frombuffer(raw, np.float32).reshape(header["shape"])
 
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        """Stdin and stdout of openSMILE's process, which is started if it does not run."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            # -P: else modules beside the worker would shadow installed ones.
+            process = self._process = subprocess.Popen(
+                [sys.executable, "-P", str(WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        assert process.stdin is not None and process.stdout is not None
+        return process.stdin, process.stdout
+
     def close(self) -> None:
-        """Ends openSMILE's process; the next clip starts another."""
+        """Ends openSMILE's process; the next clip starts a new one."""
         if self._process is not None:
-            self._process.stdin.close()
-            self._process.stdout.close()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
             self._process.wait()
             self._process = None
 

@@ -1,31 +1,33 @@
 """A folder of clips with `label.csv`, as MMSA-FET reads it.
 
     label.csv                        video_id, clip_id, text, label, mode; label_T, label_A, label_V
-    {video_id}/{clip_id}.mp4         or .wav and others, also in a folder `Raw`
+    {video_id}/{clip_id}.mp4         or .wav and others, in any case; also in a folder `Raw`
 
 Reference: thuiar/MMSA-FET, src/MSA_FET/dataset.py.
 """
 
+import collections
 import dataclasses
+import functools
 import hashlib
 import pathlib
 
 from keras_m3s import data
 
 ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".wav", ".flac", ".ogg", ".mp3")
-"""Of clips, in any case; the first of several files counts."""
+"""Of clips, in lower or upper case. If a clip has several files, the first of these is used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One clip.
+    """A clip.
 
     Attributes:
         id: `video$_$clip`.
         video_id: Folder of the clip.
-        clip_id: Its name in it.
-        text: What is said, from `label.csv`.
-        path: The file; `None` where there is none.
+        clip_id: Name of its file, without the ending.
+        text: Transcript, from `label.csv`.
+        path: The file; `None` if there is none.
     """
 
     id: str
@@ -39,7 +41,7 @@ class Clip:
         """The file.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: There is none.
         """
         if self.path is None:
             raise FileNotFoundError(
@@ -48,7 +50,7 @@ class Clip:
         return self.path
 
     def digest(self, modality: str) -> str:
-        """SHA-256 of what a modality is computed from: the text, or the file; empty without it."""
+        """SHA-256 of what a modality is computed from: the text or the file; empty if absent."""
         if modality == "text":
             return hashlib.sha256(self.text.encode()).hexdigest()
         if self.path is None:
@@ -58,28 +60,38 @@ class Clip:
 
 
 def read_clips(folder: pathlib.Path) -> tuple[list[Clip], list[dict[str, str]]]:
-    """The clips of a folder, and their lines of `label.csv`.
+    """Reads `label.csv` and finds the file of each clip.
 
     Args:
-        folder: As above.
+        folder: Folder of clips, as above.
+
+    Returns:
+        The clips, and their lines of `label.csv`.
 
     Raises:
-        FileNotFoundError: there is no `label.csv`.
-        ValueError: it is not as above.
+        FileNotFoundError: There is no `label.csv`.
+        ValueError: `label.csv` is not as above.
     """
     lines = data.label_lines(folder)
-    starts = (folder, folder / "Raw")
+    files_of = functools.cache(_files)  # listed once: a folder may hold thousands of clips
     clips = []
     for line in lines:
         video, clip = line["video_id"], line["clip_id"]
-        found = next((path for start in starts if (path := _clip(start / video, clip))), None)
-        clips.append(Clip(line["id"], video, clip, line.get("text") or "", found))
+        found = [files_of(start / video).get(clip) for start in (folder, folder / "Raw")]
+        path = next((path for path in found if path is not None), None)
+        clips.append(Clip(line["id"], video, clip, line.get("text") or "", path))
     return clips, lines
 
 
-def _clip(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    """The clip of a name in a folder; a name may hold a full stop itself."""
-    if not folder.is_dir():
-        return None
-    found = {path.suffix.lower(): path for path in sorted(folder.iterdir()) if path.stem == name}
-    return next((found[ending] for ending in ENDINGS if ending in found), None)
+def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Name of a clip -> its file, for all clips in a folder."""
+    found: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in ENDINGS and path.is_file():
+                found[path.stem].append(path)
+
+    def rank(path: pathlib.Path) -> int:
+        return ENDINGS.index(path.suffix.lower())
+
+    return {name: min(paths, key=rank) for name, paths in found.items()}

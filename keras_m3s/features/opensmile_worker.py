@@ -1,7 +1,7 @@
-"""The process in which openSMILE runs: a path a line on stdin, a header and float32 on stdout.
+"""openSMILE in a process of its own: reads a path per line, writes a header and float32 values.
 
-Alone, because openSMILE's library and TensorFlow corrupt each other's memory in one process, and
-because a file that brings it down must not take the other clips along. Run by file name, it
+A separate process, because openSMILE's library and TensorFlow corrupt each other's memory, and
+because a file that crashes openSMILE must not end the extraction. The script is run by its path and
 imports nothing of keras_m3s.
 """
 
@@ -14,19 +14,19 @@ import numpy as np
 
 
 def frames(smiles: list[Any], path: str) -> np.ndarray:
-    """Float32 `(frames, 130)`: descriptors, then their deltas."""
+    """Descriptors and their deltas of a file, float32 `(frames, 130)`."""
     import audiofile
 
     signal, rate = audiofile.read(path, always_2d=True)
     tables = [smile.process_signal(signal.mean(axis=0), rate).to_numpy() for smile in smiles]
-    count = min(map(len, tables))  # deltas look ahead, and have some frames more
+    count = min(map(len, tables))  # deltas have some frames more
     return np.concatenate([table[:count] for table in tables], axis=1).astype(np.float32)
 
 
 def main() -> None:
-    """Answers until stdin ends."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever the library prints is no answer
+    """Serves requests until stdin is closed."""
+    responses = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # the library prints to stdout
     import opensmile
 
     levels = opensmile.FeatureLevel
@@ -40,10 +40,10 @@ def main() -> None:
             table = frames(smiles, json.loads(line))
             header: dict[str, Any] = {"shape": table.shape}
             body = table.tobytes()
-        except Exception as error:  # of any of the libraries: it goes to whoever asked
+        except Exception as error:  # raised again by the process that asked
             header = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(header).encode() + b"\n" + body)
-        answers.flush()
+        responses.write(json.dumps(header).encode() + b"\n" + body)
+        responses.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Text by a BERT of keras-hub: the states of the last layer, and the tokens they stand for."""
+"""Text features by a keras-hub BERT: the states of its last layer, and the tokens."""
 
 import hashlib
 import pathlib
@@ -10,15 +10,15 @@ from keras_m3s.features.clips import Clip
 
 
 class BertText:
-    """States of a BERT's last layer, [CLS] and [SEP] among them.
+    """States of a BERT's last layer, including [CLS] and [SEP].
 
     Args:
-        preset: Name of a keras-hub preset (fetched once, by keras-hub), or a local folder of one.
-        steps: Longer texts are cut; 50 as MMSA has it.
+        preset: Name of a keras-hub preset, which is downloaded once, or a local folder of one.
+        steps: Largest number of tokens, 50 in MMSA; longer texts are truncated.
 
     Raises:
         ImportError: keras-hub is not installed.
-        ValueError: the BERT has fewer positions.
+        ValueError: The BERT has fewer positions.
     """
 
     def __init__(self, preset: str, steps: int = 50) -> None:
@@ -37,18 +37,18 @@ class BertText:
         self._backbone: Any = keras_hub.models.BertBackbone.from_preset(preset)
         if steps > self._backbone.max_sequence_length:
             raise ValueError(
-                f"`steps` must be at most {self._backbone.max_sequence_length}, the positions that "
-                f"{preset} knows. Received: {steps}."
+                f"`steps` must be at most {self._backbone.max_sequence_length}, the number of "
+                f"positions of {preset}. Received: {steps}."
             )
 
     def tokens(self, clip: Clip) -> np.ndarray:
-        """Int32 `(3, steps)`: ids, mask, segments, as MMSA's `text_bert`."""
+        """Tokens of a clip's text, int32 `(3, steps)`: ids, mask, segments, as in MMSA's schema."""
         packed = self._pack(np.array([clip.text]))
         rows = (packed["token_ids"], packed["padding_mask"], packed["segment_ids"])
         return np.concatenate([np.asarray(row) for row in rows]).astype(np.int32)
 
     def __call__(self, clip: Clip) -> np.ndarray:
-        """Float32 `(tokens, dim)`, without padding."""
+        """Features of a clip's text, float32 `(tokens, dim)`, without padding."""
         ids, mask, segments = self.tokens(clip)[:, None]
         inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": segments}
         states = self._backbone.predict_on_batch(inputs)["sequence_output"]
@@ -56,7 +56,7 @@ class BertText:
 
 
 def _release(preset: str) -> str:
-    """The preset's name; that of a local folder with the SHA-256 of its files: they may change."""
+    """Name of a preset; for a local folder with the SHA-256 of its files, which may change."""
     folder = pathlib.Path(preset)
     if not folder.is_dir():
         return preset

@@ -1,17 +1,17 @@
-"""Vision: a hook for whatever you use, and one implementation by OpenCV that needs no weights.
+"""Vision features: HOG of the face by OpenCV, which needs no weights, or an extractor of yours.
 
-The field's features (OpenFace's action units, FACET, DenseFace) come from programs and weights that
-no package brings. Your own extractor is a class in a module of yours:
+The usual features (action units of OpenFace, FACET, DenseFace) come from programs and weights that
+no Python package installs. Your own extractor is a class in a module of yours:
 
     class Units:
         name = "action units of OpenFace 2.2"
         def __call__(self, clip):            # a `Clip`; clip.file is its path
             return table                     # float32 (steps, dim), zeros where there is no face
 
-and then `--vision my_module:Units`, or `extract(..., {"vision": Units()})`.
+Pass it as `--vision my_module:Units`, with `my_module.py` in the current folder or installed, or
+from Python as `extract(..., {"vision": Units()})`.
 """
 
-import importlib
 import pathlib
 from typing import Any
 
@@ -23,15 +23,15 @@ SIZE, CELL, BINS = 64, 8, 9
 
 
 class FaceHOG:
-    """Histograms of oriented gradients of the largest face in each frame, zeros without a face.
+    """Histograms of oriented gradients of the largest face per frame; zeros without a face.
 
-    The face is found by OpenCV's frontal Haar cascade, cut out and brought to 64 x 64.
+    OpenCV's frontal Haar cascade finds the face, which is cropped and resized to 64 x 64.
 
     Args:
-        rate: Frames a second to look at, at most.
+        rate: Largest number of frames per second to use.
 
     Raises:
-        ImportError: OpenCV is not installed, or is of version 5, which has lost both parts.
+        ImportError: OpenCV 4 is not installed. OpenCV 5 lacks both parts.
 
     Reference: Dalal, Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005.
     """
@@ -44,7 +44,7 @@ class FaceHOG:
 
             folder = pathlib.Path(cv2.__file__).parent / "data"
             cascade = str(folder / "haarcascade_frontalface_default.xml")
-            self._finder: Any = cv2.CascadeClassifier(cascade)
+            self._detector: Any = cv2.CascadeClassifier(cascade)
             block = (2 * CELL, 2 * CELL)
             self._hog: Any = cv2.HOGDescriptor((SIZE, SIZE), block, block, (CELL, CELL), BINS)
         except (ImportError, AttributeError) as error:
@@ -57,7 +57,7 @@ class FaceHOG:
         self.name = f"HOG of the largest face, {rate:g} frames a second"
 
     def __call__(self, clip: Clip) -> np.ndarray:
-        """Float32 `(frames, 576)`."""
+        """Features of a clip's frames, float32 `(frames, 576)`."""
         import cv2
 
         video = cv2.VideoCapture(str(clip.file))
@@ -66,8 +66,8 @@ class FaceHOG:
             rows: list[np.ndarray] = []
             number = 0
             while True:
-                there, frame = video.read()
-                if not there:
+                success, frame = video.read()
+                if not success:
                     break
                 if number >= len(rows) * every:
                     rows.append(self.of_frame(frame))
@@ -79,44 +79,18 @@ class FaceHOG:
         return np.stack(rows)
 
     def of_frame(self, frame: np.ndarray) -> np.ndarray:
-        """Float32 `(576,)` of an image uint8 `(height, width, 3)`, blue first."""
+        """Features of an image, uint8 `(height, width, 3)` in BGR: float32 `(576,)`."""
         import cv2
 
-        grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        faces = self._finder.detectMultiScale(grey, 1.1, 5)
+        gray = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+        faces = self._detector.detectMultiScale(gray, 1.1, 5)
         if not len(faces):
             return np.zeros(self.dim, dtype=np.float32)
         x, y, width, height = max(faces, key=lambda face: int(face[2]) * int(face[3]))
-        return self.of_face(grey[y : y + height, x : x + width])
+        return self.of_face(gray[y : y + height, x : x + width])
 
     def of_face(self, face: np.ndarray) -> np.ndarray:
-        """Float32 `(576,)` of a face, grey uint8 `(height, width)`."""
+        """Features of a face in gray, uint8 `(height, width)`: float32 `(576,)`."""
         import cv2
 
         return np.asarray(self._hog.compute(cv2.resize(face, (SIZE, SIZE))), np.float32).reshape(-1)
-
-
-def load_hook(place: str) -> Any:
-    """An extractor of the user's own.
-
-    Args:
-        place: `module:name` of a class without arguments, or of an extractor.
-
-    Raises:
-        ValueError: that is not what is there.
-    """
-    module, _, name = place.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"A hook must be 'module:name' of something that can be imported. Received: {place!r} "
-            f"({error})."
-        ) from error
-    hook = found() if isinstance(found, type) else found
-    if not callable(hook) or not isinstance(getattr(hook, "name", None), str):
-        raise ValueError(
-            "A hook must be callable with a clip and have a `name`, a string. "
-            f"Received: {place!r}, {type(hook).__name__}."
-        )
-    return hook
