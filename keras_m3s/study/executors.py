@@ -192,7 +192,7 @@ def _joblib_backend(executor: str, jobs: int) -> Iterator[None]:
             try:
                 yield
             finally:
-                if jobs > 1 and termination.asked():
+                if termination.asked():
                     _end_workers()
         return
     try:
@@ -207,10 +207,10 @@ def _joblib_backend(executor: str, jobs: int) -> Iterator[None]:
 
 
 def _end_workers() -> None:
-    """Ends joblib's worker processes; it would reuse them, each with its request to stop."""
+    """Ends joblib's worker processes, which would be reused with their request to stop."""
     from joblib.externals.loky import get_reusable_executor
 
-    get_reusable_executor().shutdown(wait=True)
+    get_reusable_executor(reuse=True).shutdown(wait=True)
 
 
 def _ray(jobs: int) -> contextlib.AbstractContextManager[Any]:
