@@ -1,4 +1,4 @@
-"""`inspect` on every kind of file there is a builder for: whole, then with something wrong."""
+"""`inspect` says what is wrong with every kind of file there is a builder for; see `test_readers`."""
 
 import h5py
 import numpy as np
@@ -6,68 +6,24 @@ import pytest
 from test_own_data import write_folder
 
 from keras_m3s import data
+from tests import layouts
 from tfds_builders import testing
-from tfds_builders.cmu_mosi.folds import FOLDS
 
 pytestmark = pytest.mark.once
 
-VIDEO = sorted(FOLDS["train"])[0]
-COLUMNS = {"audio": 4, "vision": 3, "text": 5}
+VIDEO = layouts.VIDEOS[0]
 
 
 def sims(folder):
-    return testing.write(folder / "a.pkl", testing.mmsa_content(bound=1, unimodal=True))
-
-
-def lists(folder):
-    testing.write_lists(folder)
-    return folder / "dev.pkl"
+    return layouts.mmsa(folder, "a.pkl", bound=1, unimodal=True)
 
 
 def csd(folder):
-    testing.write_csd(folder, [VIDEO])
-    return folder / "CMU_MOSI_COVAREP.csd"
+    return layouts.csd(folder) / "CMU_MOSI_COVAREP.csd"
 
 
 def features(folder):
-    testing.write_iemocap(folder, COLUMNS)
-    return folder / "V" / "denseface.h5"
-
-
-def iemocap(folder):
-    testing.write_iemocap(folder, COLUMNS)
-    return folder
-
-
-def own(folder):
-    write_folder(folder)
-    return folder
-
-
-def npz(folder):
-    content = testing.mmsa_content()
-    flat = {f"{s}/{key}": value for s, split in content.items() for key, value in split.items()}
-    np.savez(folder / "a.npz", **flat)
-    return folder / "a.npz"
-
-
-WHOLE = {
-    "sims": (sims, "schema of MMSA", "prepare ch_sims"),
-    "npz": (npz, "schema of MMSA", "prepare --from"),
-    "lists": (lists, "list of 2 segments", "--config word_lists"),
-    "csd": (csd, "CMU-MultimodalSDK", "--config csd_aligned"),
-    "features": (features, "array for each utterance", "prepare iemocap"),
-    "iemocap": (iemocap, "MMIN's authors", "prepare iemocap"),
-    "own": (own, "arrays with label.csv", "prepare --from"),
-}
-
-
-@pytest.mark.parametrize("name", WHOLE)
-def test_whole_files(name, tmp_path):
-    make, kind, reader = WHOLE[name]
-    found = data.inspect(make(tmp_path))
-    assert kind in found.kind and reader in found.reader
-    assert found.holds and not found.problems
+    return layouts.iemocap(folder) / "V" / "denseface.h5"
 
 
 def nan_list(folder):
@@ -99,9 +55,22 @@ def linked_csd(folder):
 
 
 def broken_features(folder):
+    """Two utterances that the fold has, one that it has not."""
     path = features(folder)
     with h5py.File(path, "a") as file:
+        first, second = sorted(file)[:2]
+        file[first][...] = np.nan
+        del file[second]
+        file[second] = np.ones((2, 9))
         file["more"] = np.full((2, 9), np.nan)
+    return path
+
+
+def nan_features(folder):
+    path = features(folder)
+    with h5py.File(path, "a") as file:
+        for name in sorted(file)[:2]:
+            file[name][...] = np.nan
     return path
 
 
@@ -123,14 +92,24 @@ def number(folder):
 
 BROKEN = {
     "a list with a name twice": (broken_list, "names of segments must be unique"),
-    "unequal csd": (unequal_csd, f"{VIDEO}: 60 intervals for 3 rows"),
+    "unequal csd": (
+        unequal_csd,
+        f"{VIDEO}: must have one interval a row. Received: 60 intervals, 3 rows",
+    ),
     "a csd that is a link": (linked_csd, "Received: ExternalLink"),
-    "features with NaN": (broken_features, "`more` has values of NaN or inf"),
-    "features of unequal columns": (broken_features, "Utterances differ in their columns"),
+    "features with NaN": (
+        nan_features,
+        "V/denseface.h5, Ses01F_impro01_F000: `vision` must be finite",
+    ),
+    "each of them": (nan_features, "V/denseface.h5, Ses01F_impro01_F001: `vision` must be finite"),
+    "features of other columns": (
+        broken_features,
+        "`Ses01F_impro01_F001` must be of shape (steps, 342)",
+    ),
     "cut off": (cut, "must be a whole pickle file"),
     "inf in own data": (no_label, "`text` must be finite"),
-    "something else": (number, "It must be a dict of"),
-    "an empty folder": (lambda folder: folder, "There is no label.csv"),
+    "something else": (number, "dict of the splits train, valid and test"),
+    "an empty folder": (lambda folder: folder, "a folder with []"),
 }
 
 
@@ -138,6 +117,10 @@ BROKEN = {
 def test_what_is_wrong_is_said(name, tmp_path):
     make, match = BROKEN[name]
     assert match in "\n".join(data.inspect(make(tmp_path)).problems)
+
+
+def test_what_no_fold_has_is_not_looked_at(tmp_path):
+    assert "more" not in "".join(data.inspect(broken_features(tmp_path)).problems)
 
 
 def test_what_would_be_repaired_is_a_note(tmp_path):

@@ -41,7 +41,7 @@ class FeatureFileBuilder(
     """Reads, checks and writes the file of its config.
 
     A data set subclasses it with its configs, `HOMEPAGE`, `RANGE` and whether it has labels of each
-    modality by itself; `sources` and `read` where it takes other files as well.
+    modality by itself; `find` and `read` where it takes other files as well.
     """
 
     HOMEPAGE: str
@@ -63,23 +63,24 @@ class FeatureFileBuilder(
         paths = self.sources(files.manual_dir(dl_manager))
         digest = files.digest(paths)
         files.check_known(f"{self.name}/{config.name}", paths[0], digest, config.sha256)
-        splits = self.read_checked(paths)
+        splits = self.read_checked(config, paths)
         self.info.metadata["source"] = {"name": _names(paths), "sha256": digest}
         self.info.metadata.update(describe(splits))
         return {split: self._generate_examples(segments) for split, segments in splits.items()}
 
-    def read_checked(self, paths: Sequence[Any]) -> dict[str, Segments]:
-        """The content of the files that `sources` found, as it is written.
+    @classmethod
+    def read_checked(cls, config: FileConfig, paths: Sequence[Any]) -> dict[str, Segments]:
+        """The content of the files that `find` found, as it is written.
 
         Raises:
-            DataError: it is not what this config reads.
+            DataError: it is not what the config reads.
         """
-        splits = self.read(list(paths))
+        splits = cls.read(config, list(paths))
         name = _names(paths)
-        self.check(name, splits)
+        cls.check(config, name, splits)
         sizes = {split: len(segments) for split, segments in splits.items()}
-        files.check_sizes(self.name, name, sizes, dict(self.builder_config.sizes))
-        unrated = sorted({*UNIMODAL} - {*splits["train"].unimodal}) if self.UNIMODAL_LABELS else []
+        files.check_sizes(cls.name, name, sizes, dict(config.sizes))
+        unrated = sorted({*UNIMODAL} - {*splits["train"].unimodal}) if cls.UNIMODAL_LABELS else []
         if unrated:
             warnings.warn(
                 f"{name} has no labels of {unrated} alone. No model reads them.", stacklevel=3
@@ -93,15 +94,22 @@ class FeatureFileBuilder(
         return examples(segments)
 
     def sources(self, folder: Any) -> list[Any]:
-        """The files this config reads.
+        """The files that are read; arguments and errors as of `find`."""
+        return self.find(self.builder_config, folder)
+
+    # What follows needs no builder, which would make folders of its own: `inspect` asks it too.
+
+    @classmethod
+    def find(cls, config: FileConfig, folder: Any) -> list[Any]:
+        """The files that a config reads.
 
         Args:
+            config: One of the builder's.
             folder: The manual directory.
 
         Raises:
             FileNotFoundError: one is not there, or the choice is not clear.
         """
-        config = self.builder_config
         found = files.pickles_in(folder)
         if config.file is not None:
             path = files.find(folder, config.file)
@@ -110,12 +118,13 @@ class FeatureFileBuilder(
         elif len(found) == 1:
             return found
         elif len(found) > 1:
-            raise self._several(folder, [path.name for path in found])
-        raise self.absent(config.file or "the one .pkl file", folder)
+            raise cls._several(config, folder, [path.name for path in found])
+        raise cls.absent(config, config.file or "the one .pkl file", folder)
 
-    def _several(self, folder: Any, found: list[str]) -> FileNotFoundError:
+    @classmethod
+    def _several(cls, config: FileConfig, folder: Any, found: list[str]) -> FileNotFoundError:
         """The error that names the options which choose one of several files."""
-        known = {name: config.file for name, config in self.builder_configs.items() if config.file}
+        known = {name: one.file for name, one in cls.builder_configs.items() if one.file}
         options = [f"`--config {name}`" for name, file in known.items() if file in found]
         others = [name for name in found if name not in known.values()]
         choice = f"Choose with {' or '.join(options)}. " if options else ""
@@ -125,19 +134,20 @@ class FeatureFileBuilder(
                 "--name NAME`, or leave it there alone."
             )
         return FileNotFoundError(
-            f"`{self.name}/{self.builder_config.name}` reads the one .pkl file in its manual "
+            f"`{cls.name}/{config.name}` reads the one .pkl file in its manual "
             f"directory, {folder}. Received: {found}. {choice}"
         )
 
-    def absent(self, wanted: str, folder: Any) -> FileNotFoundError:
+    @classmethod
+    def absent(cls, config: FileConfig, wanted: str, folder: Any) -> FileNotFoundError:
         """The error that says which files are wanted where, and what is there."""
         folder = pathlib.Path(folder)
         within = files.find(folder, "Processed")
         found = sorted(path.name for path in folder.iterdir())[:12] if folder.is_dir() else []
-        hint = self.MANUAL_DOWNLOAD_INSTRUCTIONS
+        hint = cls.MANUAL_DOWNLOAD_INSTRUCTIONS
         if inside := [path.name for path in files.pickles_in(within)]:
-            choice = [f"--config {name}" for name, config in self.builder_configs.items()
-                      if config.file in inside and len(inside) > 1]  # fmt: skip
+            choice = [f"--config {name}" for name, one in cls.builder_configs.items()
+                      if one.file in inside and len(inside) > 1]  # fmt: skip
             option = f" with {' or '.join(choice)}" if choice else ""
             hint = f"Look in the folder below: `--manual-dir {within}`{option}. It has {inside}."
         for name in found:
@@ -146,26 +156,29 @@ class FeatureFileBuilder(
             if packed and packed.advice.startswith("Unpack") and not inside:
                 hint = f"{name} is {packed.title}. {packed.advice}."
         return FileNotFoundError(
-            f"`{self.name}/{self.builder_config.name}` reads {wanted} in its manual directory, "
+            f"`{cls.name}/{config.name}` reads {wanted} in its manual directory, "
             f"{folder}. Received: {found or 'nothing there'}. {hint}"
         )
 
-    def read(self, paths: list[Any]) -> dict[str, Segments]:
-        """The content of the files that `sources` found."""
+    @classmethod
+    def read(cls, config: FileConfig, paths: list[Any]) -> dict[str, Segments]:
+        """The content of the files that `find` found."""
         return mmsa.read(paths[0])
 
-    def check(self, name: str, splits: Mapping[str, Segments]) -> None:
+    @classmethod
+    def check(cls, config: FileConfig, name: str, splits: Mapping[str, Segments]) -> None:
         """Segments must have the shapes of the config, and scores on this data set's scale.
 
         Args:
+            config: One of the builder's.
             name: What to call them in messages.
             splits: All there are.
 
         Raises:
             DataError: they have not.
         """
-        config, train = self.builder_config, splits["train"]
-        place = f"`{self.name}/{config.name}`"
+        train = splits["train"]
+        place = f"`{cls.name}/{config.name}`"
         for modality, wanted in config.shapes.items():
             if modality not in train.features or wanted == (None, None):
                 continue
@@ -184,7 +197,7 @@ class FeatureFileBuilder(
                 f"{place} must hold `text_bert` of shape (N, 3, {length}). "
                 f"Received: (N, {tokens[0]}, {tokens[1]}) in {name}. Use the config `from_file`."
             )
-        check_range(name, splits, *self.RANGE)
+        check_range(name, splits, *cls.RANGE)
 
 
 def _names(paths: Sequence[Any]) -> str:

@@ -84,7 +84,7 @@ MUTATIONS: list[Callable[[Rng, bytearray], None]] = [
 
 def damaged(rng: Rng, content: bytes) -> bytes:
     """The content with one to four damages; an archive's checksums are right again half the time."""
-    if content[:2] == b"PK" and rng.uniform() < 0.7:
+    if zipfile.is_zipfile(io.BytesIO(content)) and rng.uniform() < 0.7:
         return _inside(rng, content)
     raw = bytearray(content)
     for _ in range(int(rng.integers(1, 5))):

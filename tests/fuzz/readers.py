@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tests import layouts
 from tests.made_up_runs import make_run
 from tfds_builders import testing
 
@@ -23,22 +24,37 @@ class Reader(NamedTuple):
     read: Callable[[pathlib.Path], None]
 
 
-def _pickle(folder: pathlib.Path) -> None:
-    testing.write(folder / "my.pkl", testing.mmsa_content())
+def _made(*layouts: Callable[[pathlib.Path], Any]) -> Callable[[pathlib.Path], None]:
+    """Layouts of `tests.layouts`, each in a folder of its own."""
+
+    def make(folder: pathlib.Path) -> None:
+        for number, layout in enumerate(layouts):
+            (folder / str(number)).mkdir()
+            layout(folder / str(number))
+
+    return make
 
 
-def _archive(folder: pathlib.Path) -> None:
-    content = testing.mmsa_content()
-    flat = {f"{split}/{key}": value for split, raw in content.items() for key, value in raw.items()}
-    np.savez(folder / "my.npz", **flat)
-
-
-def _read_file(folder: pathlib.Path) -> None:
+def _read_made(folder: pathlib.Path) -> None:
+    """Whatever may be read: inspected, loaded as own data, taken for clips to predict."""
     from keras_m3s import data
+    from tfds_builders import readers
 
-    for path in sorted(folder.glob("my.*")):
-        for read in (data.load, data.inspect, lambda path: _all(data.unlabelled(path))):
-            _each(functools.partial(read, path))
+    for path in sorted(folder.iterdir()):
+        files = [one for one in sorted(path.rglob("*")) if one.is_file()]
+        for one in (path, *files):
+            _each(
+                lambda one=one: data.inspect(one),
+                lambda one=one: _sequences(readers.read(one)),
+                lambda one=one: _all(data.unlabelled(one)),
+            )
+
+
+def _sequences(splits: Any) -> None:
+    for segments in splits.values():
+        for sequences in segments.features.values():
+            for row in range(len(sequences)):
+                np.asarray(sequences[row])
 
 
 def _all(clips: Any) -> None:
@@ -47,63 +63,52 @@ def _all(clips: Any) -> None:
             clips.sequence(name, row)
 
 
-def _npy_folder(folder: pathlib.Path) -> None:
-    rng = np.random.default_rng(0)
-    modes = enumerate(["train"] * 4 + ["valid", "test"])
-    lines = [f"v{row},{row},some words,{row / 2},{mode}" for row, mode in modes]
-    (folder / "label.csv").write_text("\n".join(["video_id,clip_id,text,label,mode", *lines]))
-    for name, columns in COLUMNS.items():
-        np.save(folder / f"{name}.npy", rng.normal(size=(6, 5, columns)).astype("float32"))
-    np.save(folder / "audio_lengths.npy", np.full(6, 5))
+def _archive(folder: pathlib.Path) -> None:
+    layouts.npz(folder)
 
 
-def _read_npy_folder(folder: pathlib.Path) -> None:
-    from keras_m3s import data
-    from tfds_builders import npy_folder
+def _tables(folder: pathlib.Path) -> None:
+    modes = enumerate(["train"] * 3 + ["valid"] + ["test"] * 2)
+    rows = [f"v{row};{row};some words;{row},5;;{mode}" for row, mode in modes]
+    table = "\n".join(["sep=;", "video_id;clip_id;text;label;label_T;Mode", *rows])
+    layouts.own(folder, table=table, modalities=("audio",))
+    np.save(folder / "audio_lengths.npy", np.full(6, 4))
 
-    def own() -> None:
-        for segments in npy_folder.read(folder).values():
-            for sequences in segments.features.values():
-                for row in range(len(sequences)):
-                    np.asarray(sequences[row])
 
-    _each(own, lambda: data.inspect(folder), lambda: _all(data.unlabelled(folder)))
+def _objects(folder: pathlib.Path) -> None:
+    content = testing.mmsa_content()
+    for raw in content.values():
+        rows = len(raw["id"])
+        raw["annotations"] = np.array(["Positive", float("nan")] * rows, object)[:rows]
+        raw["word_times"] = np.array([[0.1], [0.1, 0.2]] * rows, object)[:rows]
+        raw["time"] = np.zeros(rows, "M8[s]")
+        raw["regression_labels_T"] = [None] * rows
+        raw["regression_labels"] = [np.array([one]) for one in raw["regression_labels"]]
+    testing.write(folder / "my.pkl", content)
+
+
+def _others(folder: pathlib.Path) -> None:
+    for number, (content, _) in enumerate(layouts.OTHER_FILES.values()):
+        (folder / f"{number}.pkl").write_bytes(content)
 
 
 def _word_lists(style: str) -> Callable[[pathlib.Path], None]:
-    def make(folder: pathlib.Path) -> None:
-        testing.write_lists(folder, style)
-
-    return make
-
-
-def _read_word_lists(folder: pathlib.Path) -> None:
-    from keras_m3s import data
-    from tfds_builders.cmu_mosi import word_lists
-
-    paths = [path for path in sorted(folder.glob("*")) if path.is_file()]
-    names = {path.name for path in paths}
-    beside = names & {word_lists.EMBEDDINGS, word_lists.VOCABULARY}
-    if names >= set(word_lists.FILES.values()) and beside:  # as the builder checks
-        _each(lambda: word_lists.read(paths))
-    _each(*(functools.partial(data.inspect, path) for path in paths if path.suffix == ".pkl"))
+    return _made(functools.partial(layouts.lists, style=style))
 
 
 def _csd(folder: pathlib.Path) -> None:
-    from tfds_builders.cmu_mosi.folds import FOLDS
-
-    testing.write_csd(folder, [sorted(FOLDS[split])[0] for split in FOLDS])
+    testing.write_csd(folder, layouts.VIDEOS)
 
 
 def _read_csd(folder: pathlib.Path) -> None:
     from keras_m3s import data
     from tfds_builders.cmu_mosi import csd
 
-    found = csd.find(sorted(path.name for path in folder.glob("*.csd")))
-    files = {kind: folder / names[0] for kind, names in found.items() if names}
+    found = csd.find(folder)
+    files = {kind: paths[0] for kind, paths in found.items() if paths}
     if set(files) >= set(csd.NAMES) - {"words"}:  # as the builder checks
         _each(lambda: csd.read(files, aligned=True), lambda: csd.read(files, aligned=False))
-    _each(*(functools.partial(data.inspect, path) for path in files.values()))
+    _each(*(functools.partial(data.inspect, path) for path in (folder, *files.values())))
 
 
 def _mmin(folder: pathlib.Path) -> None:
@@ -111,6 +116,7 @@ def _mmin(folder: pathlib.Path) -> None:
 
 
 def _read_mmin(folder: pathlib.Path) -> None:
+    from keras_m3s import data
     from tfds_builders import hdf5
     from tfds_builders.iemocap import mmin_files
 
@@ -126,7 +132,7 @@ def _read_mmin(folder: pathlib.Path) -> None:
                 for modality, file in opened.items():
                     hdf5.array(file, name, modality, COLUMNS[modality])
 
-    _each(read)
+    _each(read, lambda: data.inspect(folder))
 
 
 def _weights(folder: pathlib.Path) -> None:
@@ -212,12 +218,19 @@ def _each(*reads: Callable[[], Any]) -> None:
 
 
 READERS = {
-    "pickle": Reader(_pickle, _read_file),
-    "npz": Reader(_archive, _read_file),
-    "npy folder": Reader(_npy_folder, _read_npy_folder),
-    "lists of MISA": Reader(_word_lists("misa"), _read_word_lists),
-    "lists of MMIM": Reader(_word_lists("mmim"), _read_word_lists),
+    "pickle": Reader(_made(layouts.mmsa), _read_made),
+    "npz": Reader(_made(_archive), _read_made),
+    "npy folder": Reader(_made(layouts.own), _read_made),
+    "tables": Reader(_made(_tables, layouts.clips_folder, layouts.recordings), _read_made),
+    "objects": Reader(_made(_objects), _read_made),
+    "MulT": Reader(_made(layouts.mult), _read_made),
+    "MAG-BERT": Reader(_made(layouts.mag_bert), _read_made),
+    "clips": Reader(_made(layouts.one_clip, layouts.clips), _read_made),
+    "other files": Reader(_made(_others), _read_made),
+    "lists of MISA": Reader(_word_lists("misa"), _read_made),
+    "lists of MMIM": Reader(_word_lists("mmim"), _read_made),
     "csd": Reader(_csd, _read_csd),
+    "aligned csd": Reader(layouts.csd_by_segment, _read_csd),
     "MMIN": Reader(_mmin, _read_mmin),
     "weights": Reader(_weights, _read_weights),
     "run": Reader(_run, _read_run),

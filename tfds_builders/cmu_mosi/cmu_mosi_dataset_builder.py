@@ -78,23 +78,25 @@ class CmuMosi(FeatureFileBuilder):
     ]
     DEFAULT_BUILDER_CONFIG_NAME = "from_file"
 
-    def sources(self, folder: Any) -> list[Any]:
-        name = self.builder_config.name
-        if name == LISTS:
-            return self._lists(folder)
-        if name in (ALIGNED, UNALIGNED):
-            return list(self._sequences(folder).values())
-        return super().sources(folder)
+    @classmethod
+    def find(cls, config: FileConfig, folder: Any) -> list[Any]:
+        if config.name == LISTS:
+            return cls._lists(config, folder)
+        if config.name in (ALIGNED, UNALIGNED):
+            return list(cls._sequences(config, folder).values())
+        return super().find(config, folder)
 
-    def read(self, paths: list[Any]) -> dict[str, Segments]:
-        name = self.builder_config.name
-        if name == LISTS:
+    @classmethod
+    def read(cls, config: FileConfig, paths: list[Any]) -> dict[str, Segments]:
+        if config.name == LISTS:
             return word_lists.read(paths)
-        if name in (ALIGNED, UNALIGNED):
-            return csd.read(self._sequences(paths[0].parent), aligned=name == ALIGNED)
-        return super().read(paths)
+        if config.name in (ALIGNED, UNALIGNED):
+            sequences = cls._sequences(config, paths[0].parent)
+            return csd.read(sequences, aligned=config.name == ALIGNED)
+        return super().read(config, paths)
 
-    def _lists(self, folder: Any) -> list[Any]:
+    @classmethod
+    def _lists(cls, config: FileConfig, folder: Any) -> list[Any]:
         names = (word_lists.EMBEDDINGS, word_lists.VOCABULARY)
         beside = [path for name in names if (path := files.find(folder, name)).is_file()]
         lists = word_lists.find(folder)
@@ -109,15 +111,17 @@ class CmuMosi(FeatureFileBuilder):
                 what = f" for the words of {lists[0].name}: MAG-BERT's layout has no ids of them"
             missing.append(f"{word_lists.VOCABULARY} of bert-base-uncased{what}")
         raise FileNotFoundError(
-            f"`{self.name}/{self.builder_config.name}` must have all its files in its manual "
+            f"`{cls.name}/{config.name}` must have all its files in its manual "
             f"directory, {folder}. Missing: {'; '.join(missing)}."
         )
 
-    def _sequences(self, folder: Any) -> dict[str, Any]:
+    @classmethod
+    def _sequences(cls, config: FileConfig, folder: Any) -> dict[str, Any]:
         kinds = csd.find(folder)
         if any(len(paths) != 1 for kind, paths in kinds.items() if kind != "words"):
             several = {k: [p.name for p in paths] for k, paths in kinds.items() if len(paths) > 1}
-            raise self.absent(
+            raise cls.absent(
+                config,
                 "one .csd file each of word vectors, COVAREP or openSMILE, FACET or OpenFace, and "
                 f"labels{f' (there are several: {several})' if several else ''}",
                 folder,

@@ -162,7 +162,10 @@ def _transcript(words: Rows) -> str:
 def is_sequence(file: Any, place: str) -> bool:
     """Whether an open HDF5 file holds a computational sequence."""
     roots = hdf5.names(file, place)
-    return len(roots) == 1 and "data" in getattr(file[roots[0]], "keys", list)()
+    if len(roots) != 1:
+        return False
+    root = hdf5.member(file, roots[0], place)
+    return hasattr(root, "keys") and "data" in hdf5.names(root, place)
 
 
 def _read(path: Any, kind: str, repairs: Repairs) -> dict[str, Rows]:

@@ -81,39 +81,61 @@ class Iemocap(tfds.core.GeneratorBasedBuilder):
         )
 
     def sources(self, folder: Any) -> list[Any]:
-        """The files this fold is made from; those of features are large.
+        """The files this fold is made from; arguments and errors as of `find`."""
+        return self.find(self.builder_config, folder)
+
+    # What follows needs no builder, which would make folders of its own: `inspect` asks it too.
+
+    @classmethod
+    def find(cls, config: IemocapConfig, folder: Any) -> list[Any]:
+        """The files a fold is made from; those of features are large.
+
+        Args:
+            config: The fold.
+            folder: The manual directory.
 
         Raises:
             FileNotFoundError: one is not there.
         """
-        fold = self.builder_config.fold
+        fold = config.fold
         kinds = ("int2name", "label")
         names = [f"target/{fold}/{s}_{kind}.npy" for s in SPLITS.values() for kind in kinds]
         names = [*FEATURES.values(), *names]
         absent = [name for name in names if not (folder / name).is_file()]
         if absent:
             raise FileNotFoundError(
-                f"`{self.name}/{self.builder_config.name}` reads {names} in its manual directory, "
-                f"{folder}. Missing: {absent}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+                f"`{cls.name}/{config.name}` reads {names} in its manual directory, "
+                f"{folder}. Missing: {absent}. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
         return [folder / name for name in (*names, MEAN_STD) if (folder / name).is_file()]
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         folder = files.manual_dir(dl_manager)
         digest = files.digest(self.sources(folder))
-        splits = self.splits(folder)
+        splits, longest = self.splits(self.builder_config, folder)
         self.info.metadata["source"] = {"name": "A, V, L and target", "sha256": digest}
-        return splits
+        self.info.metadata[STEPS] = longest
+        return dict(splits)
 
-    def splits(self, folder: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        """Split -> its examples, read one at a time; what is wrong with any is raised at the end.
+    @classmethod
+    def splits(
+        cls, config: IemocapConfig, folder: Any
+    ) -> tuple[dict[str, Iterator[tuple[int, dict[str, Any]]]], dict[str, int]]:
+        """What a fold is.
+
+        Args:
+            config: The fold.
+            folder: The manual directory.
+
+        Returns:
+            Split -> its examples, read one at a time; what is wrong with any is raised at the end.
+            Modality -> the most steps there are, at least 1.
 
         Raises:
             FileNotFoundError: a file is not there.
             DataError: the files are not as `mmin_files` has it.
         """
-        config = self.builder_config
-        self.sources(folder)
+        cls.find(config, folder)
         targets = {split: target(folder, config.fold, split) for split in SPLITS}
         check_targets(config.fold, targets)
         ids = [name for one in targets.values() for name in one.ids]
@@ -129,14 +151,18 @@ class Iemocap(tfds.core.GeneratorBasedBuilder):
             scale = mean_std(
                 folder, config.fold, opened["audio"], targets["train"].ids, config.columns["audio"]
             )
-        self.info.metadata[STEPS] = {name: max(1, most) for name, most in longest.items()}
-        return {
-            split: self._generate_examples(folder, split, one, scale)
+        splits = {
+            split: cls._examples(config, folder, split, one, scale)
             for split, one in targets.items()
         }
+        return splits, {name: max(1, most) for name, most in longest.items()}
 
-    def _generate_examples(
-        self, folder: Any, split: str, one: Target, scale: Any
+    def _generate_examples(self, examples: Any) -> Any:
+        return examples
+
+    @classmethod
+    def _examples(
+        cls, config: IemocapConfig, folder: Any, split: str, one: Target, scale: Any
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """One utterance at a time, so that a fold never lies in memory."""
         repairs, problems = Repairs(), Problems()
@@ -144,26 +170,27 @@ class Iemocap(tfds.core.GeneratorBasedBuilder):
             for row, (name, label) in enumerate(zip(one.ids, one.labels, strict=True)):
                 example: dict[str, Any] = {"id": name, "raw_text": "", "label": label, "index": row}
                 with problems.noted():
-                    example |= self._features(opened, name, scale, repairs)
+                    example |= _features(config, opened, name, scale, repairs)
                 if not problems.found:
                     yield row, example
         problems.raise_any()
         if repairs.counts:
             warnings.warn(f"{split}: {repairs.text()} were -inf and became 0.", stacklevel=2)
 
-    def _features(
-        self, opened: Mapping[str, Any], name: str, scale: Any, repairs: Repairs
-    ) -> dict[str, Any]:
-        """Sequences and true steps of an utterance."""
-        found: dict[str, Any] = {}
-        for modality, file in opened.items():
-            place = FEATURES[modality]
-            values = hdf5.array(file, name, place, self.builder_config.columns[modality])
-            values = repairs.sequence(f"{place}, {name}", modality, values)
-            if modality == "audio":
-                values = ((values - scale[0]) / scale[1]).astype(np.float32)
-            found[modality], found[f"{modality}_length"] = filled(values), len(values)
-        return found
+
+def _features(
+    config: IemocapConfig, opened: Mapping[str, Any], name: str, scale: Any, repairs: Repairs
+) -> dict[str, Any]:
+    """Sequences and true steps of an utterance."""
+    found: dict[str, Any] = {}
+    for modality, file in opened.items():
+        place = FEATURES[modality]
+        values = hdf5.array(file, name, place, config.columns[modality])
+        values = repairs.sequence(f"{place}, {name}", modality, values)
+        if modality == "audio":
+            values = ((values - scale[0]) / scale[1]).astype(np.float32)
+        found[modality], found[f"{modality}_length"] = filled(values), len(values)
+    return found
 
 
 @contextlib.contextmanager

@@ -152,17 +152,16 @@ def _has_labels(table: pathlib.Path) -> bool:
 def _commands(path: pathlib.Path, splits: Mapping[str, Segments]) -> list[str]:
     """The commands that read a feature file where it lies, tried out."""
     for dataset in _likely(path, splits):
-        builder_class = _builders()[dataset]
-        default = builder_class.DEFAULT_BUILDER_CONFIG_NAME
-        for config in builder_class.builder_configs:
-            builder = builder_class(data_dir=str(path.parent), config=config)
+        builder = _builders()[dataset]
+        default = builder.DEFAULT_BUILDER_CONFIG_NAME
+        for name, config in builder.builder_configs.items():
             try:
-                if builder.sources(path.parent) != [path]:
+                if builder.find(config, path.parent) != [path]:
                     continue
-                builder.check(path.name, splits)
+                builder.check(config, path.name, splits)
             except (DataError, FileNotFoundError):
                 continue
-            return [command(dataset, path.parent, None if config == default else config)]
+            return [command(dataset, path.parent, None if name == default else name)]
     warn_narrow(formats.place(path), splits)
     return [own_command(path)]
 

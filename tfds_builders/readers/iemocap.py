@@ -32,9 +32,9 @@ class IemocapReader:
         root = source.path if source.is_folder else source.path.parent.parent
         folds = _folds(root)
         config = f"fold{folds[0]}" if folds and 1 not in folds else "fold1"
-        builder = Iemocap(data_dir=str(root), config=config)
         problems = Problems()
-        for examples in builder.splits(root).values():
+        splits, _ = Iemocap.splits(Iemocap.builder_configs[config], root)
+        for examples in splits.values():
             with problems.noted():
                 for _ in examples:
                     pass

@@ -43,13 +43,10 @@ class ListsReader:
         return lines
 
     def commands(self, source: Source) -> list[str]:
-        builder = _builder(source.folder, LISTS)
         if not source.is_folder and _is_list(source.content):
             # Itself first: what is wrong with it is more than what lacks beside it.
             _check_lists(source)
-        paths = builder.sources(source.folder)
-        _check_among(source, paths, "train.pkl, dev.pkl or test.pkl")
-        builder.read_checked(paths)
+        _read(source, LISTS, "train.pkl, dev.pkl or test.pkl")
         return [command("cmu_mosi", source.folder, LISTS)]
 
 
@@ -76,11 +73,7 @@ class SequencesReader:
         return [f"{source.members}: {len(_entries(source.path))} entries"]
 
     def commands(self, source: Source) -> list[str]:
-        builder = _builder(source.folder, "csd_aligned")
-        paths = builder.sources(source.folder)
-        named = "as the SDK names them: WordVectors, COVAREP, FACET, Labels"
-        _check_among(source, paths, named)
-        builder.read_checked(paths)
+        _read(source, "csd_aligned", "as the SDK calls them: WordVectors, COVAREP, FACET, Labels")
         names = ("csd_aligned", "csd_unaligned")
         return [command("cmu_mosi", source.folder, name) for name in names]
 
@@ -98,15 +91,6 @@ def _check_lists(source: Source) -> None:
         word_lists.check(place, held)
 
 
-def _check_among(source: Source, paths: list[pathlib.Path], names: str) -> None:
-    """A file must be one of those that are read where it lies."""
-    if not source.is_folder and source.path not in paths:
-        raise DataError(
-            f"{formats.place(source.path)} must be called {names}. Received: another name; read "
-            f"are {[path.name for path in paths]}."
-        )
-
-
 def _is_sequence(path: pathlib.Path) -> bool:
     with hdf5.opened(path) as file:
         return csd.is_sequence(file, formats.place(path))
@@ -119,7 +103,15 @@ def _entries(path: pathlib.Path) -> list[str]:
         return hdf5.names(hdf5.member(root, "data", place), place)
 
 
-def _builder(folder: pathlib.Path, config: str) -> Any:
+def _read(source: Source, name: str, called: str) -> None:
+    """Reads all files of a config, as preparation does."""
     from ..cmu_mosi.cmu_mosi_dataset_builder import CmuMosi  # with TFDS, which takes a second
 
-    return CmuMosi(data_dir=str(folder), config=config)
+    config = CmuMosi.builder_configs[name]
+    paths = CmuMosi.find(config, source.folder)
+    if not source.is_folder and source.path not in paths:
+        raise DataError(
+            f"{formats.place(source.path)} must be called {called}. Received: another name; read "
+            f"are {[path.name for path in paths]}."
+        )
+    CmuMosi.read_checked(config, paths)
