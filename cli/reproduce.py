@@ -208,13 +208,13 @@ def _test_metrics(planned: Any, run: Any) -> list[tuple[str, dict[str, float]]]:
 
     files = {"metrics.json": planned.experiment.test_missing_rate}
     for c in planned.retests:
-        file = run.retest_file(c.missing_rate, c.pattern)
-        if file.is_file():
-            files[file.name] = c.missing_rate
+        files[run.retest_file(c.missing_rate, c.pattern).name] = c.missing_rate
     found = []
     for name, tested in files.items():
         try:
             found.append((rate(tested), read_metrics(run, name)))
+        except FileNotFoundError:  # the retest has not been done
+            continue
         except (OSError, ValueError) as error:
             click.echo(f"Left out of the tables: {error}", err=True)
     return found

@@ -52,10 +52,14 @@ class Workspace:
         return RunDirectory(pathlib.Path(self.runs) / planned.experiment.key)
 
     def has_results(self, planned: PlannedRun) -> bool:
-        """Whether a run has been tested, and retested as planned."""
+        """Whether a run has been tested, and retested as planned. Damaged retests do not count."""
         run = self.run_directory(planned)
-        retests = (run.retest_file(c.missing_rate, c.pattern) for c in planned.retests)
-        return run.complete and all(file.is_file() for file in retests)
+        try:
+            return run.complete and all(
+                run.retested(c.missing_rate, c.pattern) for c in planned.retests
+            )
+        except (OSError, ValueError, OverflowError):
+            return False
 
 
 @dataclasses.dataclass(frozen=True)
