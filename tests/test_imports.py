@@ -280,3 +280,9 @@ def test_only_the_registry_compares_names(module):
 )
 def test_the_check_of_names_sees(source, count):
     assert len(literal_comparisons(source, card_names())) == count
+
+
+@pytest.mark.parametrize("module", sources())
+def test_a_long_file_says_why(module):
+    lines = sources()[module].read_text().splitlines()
+    assert len(lines) <= 350 or "Longer than 350 lines: " in "\n".join(lines[:4])

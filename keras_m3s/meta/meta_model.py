@@ -19,8 +19,9 @@ import keras
 from keras import ops
 
 from keras_m3s.meta import backend, functional, maml
+from keras_m3s.meta.draws import add_draws
 from keras_m3s.meta.functional import Batch, LossOutput, State, Tensor, Values
-from keras_m3s.meta.with_missing import WithMissing, add_draws
+from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing.layer import LEARNED
 
 APART = 2.0

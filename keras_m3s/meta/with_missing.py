@@ -15,6 +15,7 @@ from keras import ops
 
 from keras_m3s.meta import backend, export
 from keras_m3s.meta import inputs as _inputs
+from keras_m3s.meta.draws import add_draws
 from keras_m3s.meta.inputs import TRANSFORMED, ModelInputs
 from keras_m3s.meta.labels import without_nan
 from keras_m3s.missing import MissingModality
@@ -312,23 +313,6 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
             if name in config:
                 config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         return cls(**config)
-
-
-def add_draws(inputs: dict[str, Any], missing: MissingModality) -> dict[str, Any]:
-    """Adds the draws of T to a batch, fresh from the layer's seed state if there are none.
-
-    Args:
-        inputs: Dict of features, see `keras_m3s.modalities`.
-        missing: T.
-
-    Returns:
-        A new dict with `draws` `(batch, modalities, 2)`, or `inputs` if it has some.
-    """
-    if DRAWS in inputs:
-        return inputs
-    batch_size = ops.shape(keras.tree.flatten(dict(inputs))[0])[0]
-    draws = backend.rows_of_this_replica(missing.sample_draws, batch_size)
-    return {**inputs, DRAWS: draws}
 
 
 def strip(model: keras.Model) -> keras.Model:

@@ -1,5 +1,8 @@
 """MISA: each modality as a part it shares with the others and a part of its own.
 
+Longer than 350 lines: the model, its losses, its published training and the map of its published
+weights are one thing.
+
     audio, vision -> recurrence -> norm -> recurrence ->  u_m      text -> BERT -> mean -> u_t
     x_m = norm(act(W u_m));  p_m = sigmoid(P_m x_m);  s_m = sigmoid(S x_m)
     [p_t, p_v, p_a, s_t, s_v, s_a] -> one transformer layer -> two dense layers -> prediction

@@ -20,7 +20,7 @@ import sys
 import keras, numpy as np
 import keras_m3s as m3s
 from keras_m3s.layers.recurrent import LSTM
-from keras_m3s.meta.with_missing import add_draws
+from keras_m3s.meta.draws import add_draws
 
 rng = np.random.default_rng(0)
 x = {m: rng.normal(size=(48, 6, 3)).astype("float32") for m in ("audio", "vision", "text")}

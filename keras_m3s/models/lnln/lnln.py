@@ -1,5 +1,8 @@
 """LNLN: the language leads, and where much of it is missing, a proxy made of audio and vision.
 
+Longer than 350 lines: the model, its losses, its published training and the map of its published
+weights are one thing.
+
     h_m    = transformer_m([tokens, W_m X_m]), its tokens    m: text, audio, vision
     w      = sigmoid(MLP(transformer(h_t)))                  how complete the text is
     h_p    = reverse(transformer([start, h_a, h_v]))         the proxy

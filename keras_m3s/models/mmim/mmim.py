@@ -1,5 +1,8 @@
 """MMIM: sentiment from a fusion that keeps mutual information with, and among, its inputs.
 
+Longer than 350 lines: the model, its losses, its published training and the map of its published
+weights are one thing.
+
     text -> BERT -> first state         audio, vision -> LSTM -> last state -> linear
     [text, audio, vision] -> tanh linear -> tanh linear = fusion -> linear -> prediction
     lld, H   of (text, vision), (text, audio), maybe (vision, audio)     `MMILB`

@@ -1,5 +1,8 @@
 """Self-MM: a multimodal and three unimodal predictions, the latter on labels of its own making.
 
+Longer than 350 lines: the model, its losses, its published training and the map of its published
+weights are one thing.
+
     f_k, p_k = head_k(e_k) for k = text, audio, vision and m, the fusion of all three
     y_s      = what `unimodal_labels` holds for s = text, audio, vision
     loss     = mean |p_m - y_m| + sum over s of mean tanh|y_s - y_m| |p_s - y_s|

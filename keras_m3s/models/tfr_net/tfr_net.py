@@ -1,5 +1,8 @@
 """TFR-Net: crossmodal attention between all pairs, and what is missing reconstructed in training.
 
+Longer than 350 lines: the model, its losses, its published training and the map of its published
+weights are one thing.
+
     h    = alignment(X)                               X with holes; text from a BERT
     r_m  = reconstruction_m(h_m)                      m: text, audio, vision
     y    = classifier(batch norm([e_t, e_a, e_v]))    e_m = gated encoder_m(h_m)

@@ -30,7 +30,7 @@ class RunningSumAdam(GroupedAdam):
         late: Pattern; variables in whose path `re.search` finds it rest while `late_rests` is set,
             and count their steps by themselves. `None` for no such variables.
         **kwargs: As of `GroupedAdam`, without accumulation, averaging and AMSGrad. Clipping is by
-            value: `clipvalue`.
+            value: `clipvalue`. On one device: gradients of several are not summed.
     """
 
     def __init__(self, *args: Any, window: int = 4, late: str | None = None, **kwargs: Any) -> None:
@@ -76,51 +76,55 @@ class RunningSumAdam(GroupedAdam):
         self._position.assign(0)
 
     def _backend_apply_gradients(self, grads: list[Any], trainable_variables: list[Any]) -> None:
+        # In place of the base class's way, which is one step by `update_step`. What is the same for
+        # all variables is computed once: a model has hundreds.
         fresh = ops.equal(self._position, 0)
-        sums = []
+        ends = ops.equal(self._position, self.window - 1)
+        rests = ops.cast(self._late_rests, "bool")
+        scales = {late: self._scales(late) for late in set(self._are_late)}
         for gradient, variable in zip(grads, trainable_variables, strict=True):
-            held = self._sums[self._get_variable_index(variable)]
+            index = self._get_variable_index(variable)
+            late, held = self._are_late[index], self._sums[index]
             # TensorFlow gives an embedding's gradient as rows: this makes it dense.
             gradient = ops.reshape(ops.cast(gradient, held.dtype), held.shape)
-            total = ops.where(fresh, gradient, held + gradient)
-            sums.append(self._clip_gradients([total])[0])
-            self.assign(held, sums[-1])
-        super()._backend_apply_gradients(sums, trainable_variables)
-        steps = 1 + ops.cast(self._ends_window(), "int32")
+            total = self._clip_gradients([ops.where(fresh, gradient, held + gradient)])[0]
+            self.assign(held, total)
+            state = (variable, self._momentums[index], self._velocities[index])
+            before = [ops.convert_to_tensor(value) for value in state]
+            once = self._stepped(before, total, index, scales[late][0])
+            twice = self._stepped(once, total, index, scales[late][1])
+            for target, old, one, two in zip(state, before, once, twice, strict=True):
+                after = ops.where(ends, two, one)
+                self.assign(target, ops.where(rests, old, after) if late else after)
+        steps = 1 + ops.cast(ends, "int32")
         self._steps.assign_add(steps)
         self._late_steps.assign_add(steps * (1 - self._late_rests))
         self._position.assign((self._position + 1) % self.window)
 
-    def _ends_window(self) -> Any:
-        return ops.equal(self._position, self.window - 1)
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        index = self._get_variable_index(variable)
-        late = self._are_late[index]
-        m, v = self._momentums[index], self._velocities[index]
-        before = tuple(ops.convert_to_tensor(value) for value in (variable, m, v))
-        step = ops.cast(self._late_steps if late else self._steps, "float32")
-        once = self._stepped(before, gradient, index, learning_rate, step + 1)
-        twice = self._stepped(once, gradient, index, learning_rate, step + 2)
-        twice_counts, rests = self._ends_window(), ops.cast(self._late_rests, "bool")
-        for target, old, one, two in zip((variable, m, v), before, once, twice, strict=True):
-            after = ops.where(twice_counts, two, one)
-            self.assign(target, ops.where(rests, old, after) if late else after)
+    def _scales(self, late: bool) -> list[tuple[Any, Any]]:
+        """Of the next step and the one after: the rate, and what the root of v is multiplied by."""
+        done = ops.cast(self._late_steps if late else self._steps, "float32")
+        scales = []
+        for step in (done + 1, done + 2):
+            # Through expm1: in float32, 1 - .999 is off by 1e-5 of itself.
+            left_1, left_2 = (-ops.expm1(step * math.log(b)) for b in (self.beta_1, self.beta_2))
+            rate = ops.cast(self.learning_rate, "float32") / left_1
+            scales.append((rate, ops.rsqrt(left_2)))
+        return scales
 
     def _stepped(
-        self, values: Sequence[Any], gradient: Any, index: int, learning_rate: Any, step: Any
+        self, values: Sequence[Any], gradient: Any, index: int, scales: tuple[Any, Any]
     ) -> tuple[Any, Any, Any]:
         """The variable and its moments after a step, the equations of `keras_m3s.optimizers`."""
         variable, m, v = values
+        rate, root = (ops.cast(scale, v.dtype) for scale in scales)
         if self._decays[index]:
             gradient = gradient + variable * self._decays[index]
+        if self._multipliers[index] != 1:
+            rate = rate * self._multipliers[index]
         m = m + (gradient - m) * (1 - self.beta_1)
         v = v + (ops.square(gradient) - v) * (1 - self.beta_2)
-        # Through expm1: in float32, 1 - .999 is off by 1e-5 of itself.
-        left_1, left_2 = (-ops.expm1(step * math.log(b)) for b in (self.beta_1, self.beta_2))
-        rate = ops.cast(learning_rate, "float32") * self._multipliers[index] / left_1
-        denominator = ops.sqrt(v) / ops.cast(ops.sqrt(left_2), v.dtype) + self.epsilon
-        return variable - ops.cast(rate, v.dtype) * m / denominator, m, v
+        return variable - rate * m / (ops.sqrt(v) * root + self.epsilon), m, v
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "window": self.window, "late": self.late}
