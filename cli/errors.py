@@ -1,16 +1,13 @@
 """Errors and warnings as a user of the command sees them: one message, no stack trace."""
 
 import contextlib
-import pathlib
-import site
-import sys
-import sysconfig
-import traceback
 import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
+
+from keras_m3s.utils import user_code
 
 EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 """What the library raises with messages for users."""
@@ -68,10 +65,10 @@ def _message(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted. What was saved is intact; the same command resumes from there."
     if _is_out_of_memory(error):
-        reason = f": {_one_line(error)}" if str(error) else ""
+        reason = f": {user_code.message(error)}" if str(error) else ""
         return f"Out of memory{reason}. Take a smaller --batch-size or fewer --jobs, or free some."
-    if where := _user_code(error):
-        return f"{where}: {type(error).__name__}: {_one_line(error)}"
+    if user_code.location(error):
+        return user_code.describe(error)
     if isinstance(error, EXPECTED) and str(error):
         return str(error)
     return (
@@ -86,31 +83,3 @@ def _is_out_of_memory(error: BaseException) -> bool:
         or type(error).__name__ in OUT_OF_MEMORY
         or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
     )
-
-
-def _user_code(error: BaseException) -> str | None:
-    """File and line of the user's own code that raised an error, or called what did."""
-    if isinstance(error, SyntaxError) and error.filename and _is_users(error.filename):
-        return f"{error.filename}, line {error.lineno}"
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package not in ("keras_m3s", "tfds_builders") and _is_users(frame.f_code.co_filename):
-            return f"{frame.f_code.co_filename}, line {line}"
-    return None
-
-
-def _is_users(filename: str) -> bool:
-    """Whether a file is neither Python's own nor an installed package's."""
-    path = pathlib.Path(filename)
-    folders = {
-        sys.prefix,
-        sys.base_prefix,
-        site.getusersitepackages(),
-        *sysconfig.get_paths().values(),
-    }
-    return path.is_file() and not any(path.is_relative_to(folder) for folder in folders)
-
-
-def _one_line(error: BaseException) -> str:
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return " ".join(text.split())

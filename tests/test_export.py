@@ -56,6 +56,19 @@ def test_every_model(made, name):
 
 
 @pytest.mark.once
+@needs_a_format
+def test_a_model_of_data_without_a_modality(made, tmp_path):
+    if FORM == "onnx":
+        pytest.importorskip("onnxruntime")
+    splits = untrained_runs.without(data.load("synthetic_msa", tmp_path, config="tiny"), ["vision"])
+    run, _ = untrained_runs.of(tmp_path, "misa", splits)
+    path = exporting.export(run, FORM)
+    model, x = RunModel(run), splits["test"].features
+    x = {key: x[key] for key in model.shapes if key != "index"}
+    np.testing.assert_allclose(runner(path)(x), model.predict(x), atol=1e-5)
+
+
+@pytest.mark.once
 @pytest.mark.slow
 @needs_a_format
 def test_on_real_mosi(mosi_dir, tmp_path):

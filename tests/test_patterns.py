@@ -234,3 +234,13 @@ def test_config_round_trip():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         MissingModality(modalities=MODALITIES, **arguments)
+
+
+@pytest.mark.parametrize("pattern", ["blocks", "modalities", "", "Span"])
+@pytest.mark.parametrize("inputs", [batch(4), {}])
+def test_the_pure_function_takes_no_pattern_for_another(pattern, inputs):
+    rates = dict.fromkeys(MODALITIES, (0.5, 0.5))
+    with pytest.raises(
+        ValueError, match=f"`pattern` must be one of .*Received: pattern={pattern!r}"
+    ):
+        apply(inputs, fixed_draws(4, seed=0), rates, pattern=pattern)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from keras_m3s import data
 from keras_m3s.cli.main import main
+from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.inference import RunModel, predictions
 from keras_m3s.inference import clips as clip_inputs
 from keras_m3s.modalities import MODALITIES
@@ -69,6 +70,60 @@ def test_an_absent_modality_is_a_hole_over_all_of_it(made, absent, tmp_path):
     again = predicted(model, saved(tmp_path / "b.npz", **zeros))
     assert again == found
     assert np.isfinite([row["prediction"] for row in found]).all()
+
+
+LACKING = [("misa", ("audio",)), ("misa", ("audio", "vision")), ("misa", ("text",)),
+           ("mmim", ("vision",)), ("self_mm", ("audio",)), ("mmin", ("vision", "audio"))]  # fmt: skip
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("name", "absent"), LACKING)
+def test_a_modality_that_training_lacked_stays_as_in_training(name, absent, tmp_path):
+    """Clips without it, and clips with the stand-in that data sets have for it."""
+    whole = data.load("synthetic_msa", tmp_path / "data", config="tiny")
+    run, splits = untrained_runs.of(tmp_path, name, untrained_runs.without(whole, absent))
+    model, split = RunModel(run), splits["test"]
+    outputs = model.model.predict(split.features, verbose=0)
+    expected = outputs[:, 0] if outputs.shape[1] == 1 else outputs.argmax(-1)
+    rest = [m for m in MODALITIES if m not in absent]
+    for keys in (rest, MODALITIES):
+        found = predicted(model, saved(tmp_path / "a.npz", **arrays(split, keys)))
+        np.testing.assert_allclose([row["prediction"] for row in found], expected, atol=1e-6)
+        for row in found:
+            assert {m: row[f"missing_{m}"] for m in MODALITIES} == {
+                m: m in absent for m in MODALITIES
+            }
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("present", [("text",), ("audio", "text")])
+def test_data_without_a_modality_from_file_to_predictions(present, tmp_path):
+    content = testing.mmsa_content(unimodal=False)
+    flat = {
+        f"{name}/{key}": value
+        for name, split in content.items()
+        for key, value in split.items()
+        if key.partition("_lengths")[0] in (*present, "id", "regression_labels")
+    }
+    source, clips = saved(tmp_path / "own.npz", **flat), tmp_path / "clips.npz"
+    saved(clips, **{m: content["test"][m] for m in present}, id=content["test"]["id"])
+    where = ["--data-dir", tmp_path / "prepared"]
+    train = ["--method", "m3s", "--epochs", 1, "--batch-size", 2, "--runs", tmp_path / "runs"]
+    for arguments in (
+        ["prepare", "--from", source, "--name", "own", *where],
+        ["train", "--dataset", "own", *train, *where],
+    ):
+        result = CliRunner().invoke(main, [*map(str, arguments)])
+        assert result.exit_code == 0, result.output
+    (run,) = (tmp_path / "runs").iterdir()
+    result = CliRunner().invoke(main, ["predict", str(run), str(clips)])
+    assert result.exit_code == 0, result.output
+    table = list(csv.DictReader(io.StringIO(result.stdout)))
+    split = data.load("own", tmp_path / "prepared")["test"]
+    expected = RunModel(RunDirectory(run)).model.predict(split.features, verbose=0)[:, 0]
+    np.testing.assert_allclose([float(row["prediction"]) for row in table], expected, atol=1e-6)
+    absent = {m: "1.0" if m not in present else "0.0" for m in MODALITIES}
+    assert all({m: row[f"missing_{m}"] for m in MODALITIES} == absent for row in table)
 
 
 @pytest.mark.once

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from keras_m3s import data
 from keras_m3s.experiments.build import build, fixed_batches
 from keras_m3s.experiments.config import Experiment
@@ -22,6 +24,19 @@ assert set(SMALL) == set(models.CARDS)
 def make(folder, model):
     """A run directory of `model`, and the splits that it is for."""
     return of(folder, model, data.load("synthetic_msa", folder / "data", config="tiny"))
+
+
+def without(splits, modalities):
+    """The same segments without some modalities, as data that lacks them is read."""
+    stand_ins = {m: np.zeros((1, 1), "float32") for m in modalities}
+    lengths = {f"{m}_length": np.int32(0) for m in modalities}
+
+    def lacking(split):
+        values = {**stand_ins, **lengths}
+        repeated = {key: np.stack([value] * len(split)) for key, value in values.items()}
+        return dataclasses.replace(split, features={**split.features, **repeated})
+
+    return {name: lacking(split) for name, split in splits.items()}
 
 
 def of(folder, model, splits):

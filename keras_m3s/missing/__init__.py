@@ -1,4 +1,4 @@
-"""What is missing: patterns of holes, the draws that decide them, the layer that cuts them."""
+"""Missing modalities: patterns of missingness, random draws, the transform and its layer."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ __all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
-    """Imports when asked: the layer needs Keras, which takes seconds."""
+    """Imports on first use: Keras takes seconds to import."""
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

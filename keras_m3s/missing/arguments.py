@@ -1,4 +1,4 @@
-"""Checks of what `MissingModality` is given."""
+"""Checks of the arguments and inputs of `MissingModality`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ Range = tuple[float, float]
 
 
 def as_range(name: str, rate: Any) -> Range:
-    """`rate` as `(low, high)`; a single number means both."""
+    """Returns `rate` as `(low, high)`; a number means both."""
     try:
         low, high = (float(rate), float(rate)) if np.ndim(rate) == 0 else map(float, rate)
     except (TypeError, ValueError):
@@ -28,7 +28,7 @@ def as_range(name: str, rate: Any) -> Range:
 
 
 def as_axes(axis: Axis | Mapping[str, Axis], names: Sequence[str] | None) -> tuple[Axis, ...]:
-    """The axis of each modality."""
+    """Returns the axis of each modality."""
     if isinstance(axis, Mapping):
         if names is not None and not set(axis) <= set(names):
             raise ValueError(
@@ -52,7 +52,7 @@ def as_conditions(
     names: Sequence[str],
     modalities: Sequence[str] | None,
 ) -> tuple[tuple[str, ...], ...] | None:
-    """`conditions` as tuples, checked against patterns and modalities."""
+    """Returns `conditions` as tuples, checked against patterns and modalities."""
     if conditions is None:
         return None
     if not any(patterns.CARDS[name].takes_conditions for name in names):
@@ -61,7 +61,7 @@ def as_conditions(
             f"`conditions` must go with a pattern that takes them, one of {taking}. "
             f"Received: pattern={', '.join(names)!r}."
         )
-    # A single word is a sequence of letters, hardly what is meant.
+    # A string is one modality, not a sequence of letters.
     found = tuple((c,) if isinstance(c, str) else tuple(c) for c in conditions)
     known = modalities is not None
     if not found or (known and any(not set(c) < set(modalities or ()) for c in found)):
@@ -73,7 +73,7 @@ def as_conditions(
 
 
 def as_fillings(fill: Any) -> float | dict[str, float]:
-    """`fill` as a number, or a dict of numbers."""
+    """Returns `fill` as a number or a dict of numbers."""
     if isinstance(fill, Mapping):
         return {name: _filling(value) for name, value in fill.items()}
     return _filling(fill)
@@ -90,7 +90,7 @@ def _filling(value: Any) -> float:
 
 
 def as_groups(groups: Iterable[Sequence[str]] | None) -> tuple[tuple[str, ...], ...]:
-    """`groups` as tuples of two or more names, none of them in two groups."""
+    """Returns `groups` as tuples of names, each name in one group at most."""
     found = tuple(tuple(group) for group in groups or ())
     named = [name for group in found for name in group]
     if any(isinstance(group, str) for group in groups or ()) or len(named) != len(set(named)):
@@ -104,7 +104,7 @@ def as_groups(groups: Iterable[Sequence[str]] | None) -> tuple[tuple[str, ...], 
 def grouped_columns(
     groups: Sequence[Sequence[str]], rates: Mapping[str, Range]
 ) -> dict[str, int] | None:
-    """Modality -> column of the draws that decides for it; `None` where each has its own.
+    """Returns modality -> its column of the draws; `None` if each has its own.
 
     Raises:
         ValueError: A group names an unknown modality, or its rates differ.
@@ -128,12 +128,15 @@ def grouped_columns(
 def check_inputs(
     inputs: Mapping[str, Any], rates: Mapping[str, Range], axes: Sequence[Axis]
 ) -> Any:
-    """The batch size.
+    """Checks the inputs of a call.
 
     Args:
         inputs: Dict of features and lengths.
-        rates: The modalities.
-        axes: The axis of each.
+        rates: Modality -> range of missing rates.
+        axes: Axis of each modality.
+
+    Returns:
+        The batch size.
 
     Raises:
         ValueError: A modality is absent, has too few axes, or batch sizes differ.

@@ -1,4 +1,4 @@
-"""What stands in a hole, and what tells that there is one."""
+"""Values of missing entries, rescaling of the others, and masks of what is present."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from keras_m3s.missing.patterns import Place, Tensor, inside
 
 @dataclasses.dataclass(frozen=True)
 class Filling:
-    """What is put into holes.
+    """Settings of how missing values are filled.
 
     Attributes:
-        values: Modality -> what stands in its holes: a number, or a tensor `(channels,)`; 0 for a
-            modality that is not in it.
-        rescale: Whether what is left of a modality is multiplied by 1 / (share left).
-        presence: Whether to tell what is there.
+        values: Modality -> value of its missing entries, a number or a tensor `(channels,)`;
+            default 0.
+        rescale: Whether to multiply the remaining values of a modality by 1 / (share left).
+        presence: Whether to return a mask of what is present.
     """
 
     values: Mapping[str, float | Tensor] = dataclasses.field(default_factory=dict)
@@ -26,18 +26,18 @@ class Filling:
 
 
 def fill(place: Place, missing: Tensor | None, filling: Filling) -> tuple[Tensor, Tensor | None]:
-    """A modality with its holes filled.
+    """Fills the missing values of a modality.
 
     Args:
-        place: The modality. A NaN within its true steps is a hole; one beyond them is padding and
+        place: The modality. NaN within its true steps is missing; beyond them it is padding and
             becomes 0.
-        missing: Bool tensor of the drawn holes: `(batch, size)`, or of the values' shape; `None`
-            for none.
-        filling: What to put there.
+        missing: Bool tensor of what a pattern selects: `(batch, size)`, or of the values' shape;
+            `None` for nothing.
+        filling: Settings.
 
     Returns:
-        Features of the same shape and dtype, without NaN, and where `filling.presence` 1.0 where a
-        value was measured and kept, else 0.0.
+        Features of the same shape and dtype, without NaN; and with `filling.presence` a mask, 1.0
+        where a value was measured and kept, else 0.0.
     """
     values, given = place.values, filling.values.get(place.name, 0.0)
     drawn = None if missing is None else along(missing, place)
@@ -63,7 +63,7 @@ def fill(place: Place, missing: Tensor | None, filling: Filling) -> tuple[Tensor
 
 
 def fill_removed(place: Place, missing: Tensor | None) -> Tensor:
-    """What drawn holes removed of a modality, zero elsewhere and where nothing was measured."""
+    """The values that a pattern removed from a modality, and zeros elsewhere."""
     values = place.values
     zero = ops.zeros((), dtype=values.dtype)
     if missing is None:
@@ -74,11 +74,10 @@ def fill_removed(place: Place, missing: Tensor | None) -> Tensor:
 
 
 def along(mask: Tensor, place: Place) -> Tensor:
-    """A mask of positions as one that broadcasts to the values; one of all values as it is."""
+    """Adds axes to a mask of positions, so that it broadcasts to the values."""
     rank = len(place.values.shape)
     if len(mask.shape) == rank:
         return mask
-    # Beside the axis of the holes, one value for all.
     return mask[tuple(slice(None) if i in (0, place.axis) else None for i in range(rank))]
 
 
@@ -99,7 +98,7 @@ def _true_steps(place: Place) -> Tensor:
 
 
 def _rescaling(kept: Tensor, true: Tensor, values: Tensor) -> Tensor:
-    """1 / (share left) of each sample, broadcasting to the values; 1 where nothing is left."""
+    """1 / (share left) per sample, broadcasting to the values; 1 if nothing is left."""
     axes = tuple(range(1, len(values.shape)))
     left = ops.sum(ops.cast(kept, "float32"), axis=axes, keepdims=True)
     counted = ops.logical_or(kept, ops.broadcast_to(true, ops.shape(kept)))
@@ -108,7 +107,7 @@ def _rescaling(kept: Tensor, true: Tensor, values: Tensor) -> Tensor:
 
 
 def _shaped(given: float | Tensor, place: Place) -> Tensor:
-    """A filling that broadcasts to the values: vectors lie on the channels."""
+    """Adds axes to a filling, so that a vector lies on the channel axis."""
     given = ops.cast(given, place.values.dtype)
     if len(given.shape) == 0:
         return given
@@ -118,5 +117,5 @@ def _shaped(given: float | Tensor, place: Place) -> Tensor:
 
 
 def channel_axis(axis: int, rank: int) -> int:
-    """The axis of the channels: the last, or axis 1 where the holes lie on the last of several."""
+    """The channel axis: the last, or axis 1 if the positions are on the last axis."""
     return 1 if rank > 2 and axis == rank - 1 else rank - 1

@@ -1,4 +1,4 @@
-"""Several patterns at once, each with a share of the samples."""
+"""Mixtures of patterns: one is drawn for each sample, by given shares."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Spec = str | Mapping[str, "float | str | Mapping[str, float]"]
 """What `MissingModality(pattern=...)` takes."""
 
 CHOICE = -1
-"""Position whose uniform chooses the pattern; those of frames are not negative."""
+"""Position whose uniform selects the pattern; positions of frames are not negative."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Mixture:
 
     Attributes:
         names: The patterns.
-        upto: Float32 array or tensor `(columns, patterns)`: of each column among the draws, the
-            shares summed up to each pattern, the last of them 1; `None` for a single pattern.
-        joint: Whether one pattern holds for all modalities of a sample.
+        upto: Float32 array or tensor `(columns, patterns)`: cumulative shares for each column of
+            the draws, the last of them 1; `None` for a single pattern.
+        joint: Whether all modalities of a sample have the same pattern.
     """
 
     names: tuple[str, ...] = (patterns.PAPER,)
@@ -34,7 +34,7 @@ class Mixture:
     joint: bool = True
 
     def masks(self, request: Request) -> list[Tensor]:
-        """What is missing at each place: bool `(batch, size)`, or of the values' shape."""
+        """Masks of what is missing, one per place: bool `(batch, size)` or of the values' shape."""
         made = [registry.load(patterns.CARDS[name].masks)(request) for name in self.names]
         if self.upto is None:
             return list(made[0])
@@ -65,18 +65,18 @@ class Mixture:
 def parse(
     spec: Spec, modalities: Sequence[str] | None
 ) -> tuple[tuple[str, ...], np.ndarray | None, bool]:
-    """The patterns of a specification.
+    """Parses `pattern` of `MissingModality`.
 
     Args:
-        spec: A pattern's name; patterns and their shares; or modality -> either.
-        modalities: Names of the modalities, where they are known.
+        spec: A pattern's name; pattern -> share; or modality -> either.
+        modalities: Names of the modalities, if they are known.
 
     Returns:
-        Names, summed shares as `Mixture` has them or `None`, and whether they are joint.
+        Names, `upto` and `joint` of a `Mixture`.
 
     Raises:
-        ValueError: A pattern is not known, or shares are negative or sum to 0, or a modality has
-            none.
+        ValueError: A pattern is unknown, shares are negative or sum to 0, or a modality has no
+            pattern.
     """
     if isinstance(spec, str):
         registry.require("pattern", spec, patterns.CARDS)
@@ -121,6 +121,6 @@ def _shares(spec: Mapping[str, float], names: Sequence[str]) -> list[float]:
 def _summed(shares: Sequence[Sequence[float]]) -> np.ndarray:
     table = np.array(shares, "float64")
     summed = np.cumsum(table / table.sum(axis=1, keepdims=True), axis=1)
-    # The last with a share ends at 1 exactly, and those behind it have nothing.
+    # Exactly 1 from the last pattern with a share on; the others have none.
     summed[summed >= 1 - 1e-12] = 1.0
     return summed.astype("float32")

@@ -1,16 +1,16 @@
-"""Patterns of missingness: which positions, frames or modalities a draw takes away.
+"""Patterns of missingness: which positions, frames or modalities are missing for a draw.
 
-Pure functions of draws, one for each card in `keras_m3s.registry.patterns`. A draw is two uniforms
-in [0, 1) for each sample and modality, whatever the pattern, so that tables of fixed draws serve
-them all. With the first a rate r is drawn from the range (low, high); the second says what is
-missing at that rate:
+Pure functions of draws, one per card in `keras_m3s.registry.patterns`. All patterns use the same
+draws, two uniforms in [0, 1) per sample and modality, so that a table of fixed draws serves them
+all. The first determines the rate r within the range (low, high), the second what is missing at
+that rate:
 
     span      one run of floor(length * r) positions: the paper's T, see `span`
-    frames    each position by itself with probability r: LNLN and its followers (protocol P1)
+    frames    each position independently with probability r: LNLN and its followers (protocol P1)
     modality  each modality as a whole with probability r, or one of given conditions: MMIN (P3)
-    recorded  the holes of a recorded row, see `MissingModality.adapt`
+    recorded  the missing values of a recorded row, see `MissingModality.adapt`
     none      nothing, for mixtures
-    mar, mnar what depends on the values, see `keras_m3s.missing.value_patterns`
+    mar, mnar depending on the values, see `keras_m3s.missing.value_patterns`
 
 Reference: M3S, section 3.2; Zhang et al., LNLN, NeurIPS 2024; Zhao et al., MMIN, ACL 2021, section
 4.1 (the six conditions).
@@ -33,20 +33,20 @@ MMIN_CONDITIONS: dict[str, tuple[str, ...]] = {
     "azl": ("vision",),
     "zvl": ("audio",),
 }
-"""MMIN's six conditions: its names (z for zeros) -> the modalities that are missing."""
+"""MMIN's six conditions: name, with z for zeros -> modalities that are missing."""
 
 
 class Place(NamedTuple):
-    """A sequence that can have holes.
+    """Positions of a modality that can be missing.
 
     Attributes:
-        column: Its column among the draws.
-        size: Number of positions, true and padded.
+        column: Column of the draws.
+        size: Number of positions, including padding.
         length: Number of true steps, int tensor `(batch,)` or a scalar.
         offset: Position of the first true step.
-        name: Its modality.
-        values: Its features, with the positions on axis `axis`; `None` for tokens.
-        axis: Axis of the positions in `values`.
+        name: Modality.
+        values: Features; `None` for tokens.
+        axis: Axis of `values` that the positions are on.
     """
 
     column: int
@@ -59,16 +59,16 @@ class Place(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a pattern makes masks of.
+    """Arguments of a pattern's function.
 
     Attributes:
-        places: One or more.
+        places: Where to make masks; one or more.
         draws: Float32 tensor `(batch, columns, 2)` in [0, 1).
         rates: Float32 `(columns, 3)`, see `as_rates`.
-        names: Of the columns: modalities, or the first of each group that is lost together.
+        names: Names of the columns: modalities, or the first of each group.
         conditions: Sets of missing modalities to choose from.
-        recorded: Modality -> bool `(rows, ...)`: holes of recorded rows, for the pattern that draws
-            them; the shape of the rest is the modality's.
+        recorded: Modality -> bool `(rows, ...)` of the modality's shape: where recorded rows have
+            missing values.
     """
 
     places: Sequence[Place]
@@ -93,17 +93,16 @@ def as_rates(missing_rate: Mapping[str, Rate]) -> np.ndarray:
 
 
 def span(length: Tensor, draw: Tensor, rate: Rate) -> tuple[Tensor, Tensor]:
-    """Where a hole starts and ends.
+    """Start and stop of a run of missing positions.
 
     Args:
-        length: Number of true steps: int tensor of `draw`'s leading axes, or what
-            broadcasts to it.
+        length: Number of true steps, int; broadcasts with the leading axes of `draw`.
         draw: Float32 tensor `(..., 2)`, the uniforms of rate and start.
         rate: `(low, high)`, the range of missing rates within [0, 1].
 
     Returns:
-        `start` and `stop`, int32 `(...)`: positions start .. stop - 1 are missing,
-        stop - start = floor(length * r), and nothing is where that is 0.
+        `start` and `stop`, int32 `(...)`: positions start .. stop - 1 are missing, where
+        stop - start = floor(length * r) may be 0.
     """
     low, width = (ops.convert_to_tensor(r, "float32") for r in (rate[0], rate[1] - rate[0]))
     return _span(length, draw, low, width)
@@ -112,18 +111,18 @@ def span(length: Tensor, draw: Tensor, rate: Rate) -> tuple[Tensor, Tensor]:
 def _span(length: Tensor, draw: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     length = ops.cast(length, "float32")
     count = ops.floor(length * (low + width * draw[..., 0]))
-    # Rounding in float32 may reach length - count + 1 itself, one past the last start there is.
+    # Rounding in float32 may give length - count + 1, one past the last possible start.
     start = ops.minimum(ops.floor((length - count + 1) * draw[..., 1]), length - count)
     return ops.cast(start, "int32"), ops.cast(start + count, "int32")
 
 
 def span_masks(request: Request) -> list[Tensor]:
-    """One run of missing positions in each place; see `span`.
+    """One run of missing positions per place, see `span`.
 
     One fused call: in eager PyTorch, per-op overhead dominates.
 
     Returns:
-        Bool tensors `(batch, size)`, one a place.
+        Bool tensors `(batch, size)`, one per place.
     """
     places, draws, rates = request.places, request.draws, request.rates
     columns = [place.column for place in places]
@@ -140,7 +139,7 @@ def span_masks(request: Request) -> list[Tensor]:
 
 
 def frames_masks(request: Request) -> list[Tensor]:
-    """Positions that are missing independently; returns as `span_masks`."""
+    """Positions that are missing independently of each other; returns as `span_masks`."""
     masks = []
     for place in request.places:
         draw, rate = request.draws[:, place.column], request.rates[place.column]
@@ -151,7 +150,7 @@ def frames_masks(request: Request) -> list[Tensor]:
 
 
 def modality_masks(request: Request) -> list[Tensor]:
-    """All true positions of the modalities that are missing as a whole."""
+    """All true positions of modalities that are missing as a whole; returns as `span_masks`."""
     gone = missing_modalities(request.draws, request.rates, request.names, request.conditions)
     masks = []
     for place in request.places:
@@ -161,7 +160,7 @@ def modality_masks(request: Request) -> list[Tensor]:
 
 
 def no_masks(request: Request) -> list[Tensor]:
-    """Nothing is missing: the complete rows of a mixture of patterns."""
+    """Nothing missing, for the complete samples of a mixture of patterns."""
     return [ops.zeros((1, 1), dtype="bool") for _ in request.places]
 
 
@@ -175,12 +174,11 @@ def missing_modalities(
 
     Args:
         draws: Float32 tensor `(batch, modalities, 2)`.
-        rates: As `as_rates` gives them: each modality is missing with probability r, but one is
-            kept: where all would be missing, any of them is with the same chance. With a single
-            modality nothing is kept.
-        names: Of the modalities.
-        conditions: Sets of missing modalities; then one of them, each with the same chance, holds
-            for a sample, and the rates do not count.
+        rates: As from `as_rates`. Each modality is missing with probability r; if all would be
+            missing, one of them, chosen uniformly, is kept. A single modality is never kept.
+        names: Names of the modalities.
+        conditions: Sets of missing modalities. One of them, chosen uniformly, holds for each
+            sample, whatever the rates.
 
     Returns:
         Bool tensor `(batch, modalities)`.
@@ -188,7 +186,7 @@ def missing_modalities(
     if conditions is not None:
         table = np.array([[name in condition for name in names] for condition in conditions])
         last = len(table) - 1
-        # float32 may round the product up to the number of conditions itself.
+        # In float32 the product may round up to the number of conditions.
         choice = ops.minimum(ops.cast(ops.floor(draws[:, 0, 1] * len(table)), "int32"), last)
         return ops.take(ops.convert_to_tensor(table), choice, axis=0)
     rates = ops.convert_to_tensor(rates, "float32")
@@ -196,7 +194,7 @@ def missing_modalities(
     missing = draws[:, :, 1] < rate
     if len(names) == 1:
         return missing
-    # Of a missing modality u / r is uniform in [0, 1): the largest is any of them.
+    # u / r of a missing modality is uniform in [0, 1), so the largest is a uniform choice.
     share = draws[:, :, 1] / ops.maximum(rate, 1e-30)
     kept = ops.arange(len(names))[None, :] == ops.argmax(share, axis=1)[:, None]
     keep = ops.logical_and(ops.all(missing, axis=1, keepdims=True), kept)
@@ -204,13 +202,13 @@ def missing_modalities(
 
 
 def recorded_masks(request: Request) -> list[Tensor]:
-    """The holes of a recorded row, the same row for all modalities of a sample.
+    """Missing values of a recorded row, the same row for all modalities of a sample.
 
     Returns:
-        Bool tensors of the modalities' own shapes, one a place.
+        Bool tensors of the shapes of the modalities, one per place.
 
     Raises:
-        ValueError: Nothing was recorded, or not of this modality.
+        ValueError: Nothing was recorded for a modality.
     """
     recorded = request.recorded or {}
     absent = [place.name for place in request.places if place.name not in recorded]
@@ -228,9 +226,9 @@ def recorded_masks(request: Request) -> list[Tensor]:
     return masks
 
 
-# Random numbers for frames, from a sample's draw and the frame's number alone: a hash of 32 bits,
-# by Chris Wellons' lowbias32. Integers wrap around alike on all backends, so the numbers are equal
-# to the last bit; a backend's own generator would differ, and could not be part of a table.
+# Random numbers of frames, as a hash of a sample's draw and the frame's number: Chris Wellons'
+# lowbias32. Integer overflow is the same on all backends, so the numbers are equal to the last bit.
+# A backend's generator would differ, and its numbers would not follow from a table of draws.
 
 GOLDEN = -1640531527  # 0x9E3779B9
 MULTIPLIERS = (0x7FEB352D, -2073254261)  # the second is 0x846CA68B
@@ -243,7 +241,7 @@ def frame_uniforms(draw: Tensor, position: Tensor) -> Tensor:
 
     Args:
         draw: Float32 tensor `(batch, 2)` in [0, 1).
-        position: Int32 tensor `(steps,)`, numbers of the frames.
+        position: Int32 tensor `(steps,)`, the frames' numbers.
 
     Returns:
         Float32 tensor `(batch, steps)` in [0, 1), multiples of 2^-24.
@@ -261,12 +259,12 @@ def _mix(state: Tensor) -> Tensor:
 
 
 def _shift(state: Tensor, bits: int) -> Tensor:
-    """To the right with zeros coming in, which int32 would not do by itself."""
+    """Logical shift to the right; that of int32 is arithmetic."""
     return ops.bitwise_and(ops.right_shift(state, bits), (1 << (32 - bits)) - 1)
 
 
 def _positions(place: Place) -> Tensor:
-    """Int32 `(size,)`, counted from the first true step."""
+    """Positions relative to the first true step, int32 `(size,)`."""
     return ops.arange(place.size, dtype="int32") - place.offset
 
 
@@ -276,6 +274,6 @@ def _between(place: Place, start: Tensor, stop: Tensor) -> Tensor:
 
 
 def inside(position: Tensor, length: Tensor) -> Tensor:
-    """Whether positions are true steps: bool `(batch, size)`, or `(1, size)` for one length."""
+    """Whether positions are true steps: bool `(batch, size)`; `(1, size)` for a scalar length."""
     length = ops.cast(length, "int32")
     return ops.logical_and(position >= 0, position < ops.reshape(length, (-1, 1)))

@@ -1,4 +1,4 @@
-"""Missing rates that change from epoch to epoch."""
+"""Schedules of the missing rate over epochs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,15 +9,16 @@ from keras_m3s.missing.layer import MissingModality
 
 
 class MissingRateSchedule(keras.callbacks.Callback):
-    """Sets the missing rate of a layer at the beginning of each epoch; nothing is compiled anew.
+    """Sets the missing rate of a layer at epoch start, without recompiling.
 
     Examples:
         >>> easy_first = MissingRateSchedule(lambda epoch: (0.0, min(0.8, 0.1 * epoch)))
         >>> model.fit(x, y, epochs=20, callbacks=[easy_first])
 
     Args:
-        schedule: Epoch, counted from 0, to what `MissingModality(missing_rate=...)` takes.
-        layer: The layer; `None` for `missing` of the model that is trained.
+        schedule: Function from the epoch, counted from 0, to a `missing_rate` as
+            `MissingModality` takes it.
+        layer: The layer; default the attribute `missing` of the model that is trained.
     """
 
     def __init__(

@@ -1,20 +1,20 @@
 """T(X;F), the augmented missing modality transform (M3S, section 3.2), as pure functions.
 
-For each sample and modality a rate r ~ U(low, high) and a start are drawn; the run of
-k = floor(length * r) values from the start on is set to zero:
+For each sample and modality, a rate r ~ U(low, high) and a start are drawn, and a run of
+k = floor(length * r) values is set to zero:
 
-    draws = (u_rate, u_start)            two uniforms in [0, 1): all the randomness there is
+    draws = (u_rate, u_start)            two uniforms in [0, 1), the only randomness
     r     = low + (high - low) * u_rate
     k     = floor(length * r)
     start = floor((length - k + 1) * u_start)       uniform on 0 .. length - k
     x[start : start + k] = 0
 
-A draw is data: `sample_draws` and `fixed_draws` make draws, `apply` is a function of features,
-lengths and draws. With `axis="time"` the run lies on the true steps of a sequence, with
-`axis="feature"` on the last axis of an encoded vector. Other patterns than the paper's run, made
-from the same draws, are in `keras_m3s.missing.patterns`.
+Draws are data: `sample_draws` and `fixed_draws` make them, and `apply` is a function of features,
+lengths and draws. With `axis="time"` the run lies within the true steps of a sequence, with
+`axis="feature"` on the last axis of an encoded vector. `keras_m3s.missing.patterns` has further
+patterns, which use the same draws.
 
-NaN is a value that was never measured, and a hole like those that are drawn.
+NaN means that a value was never measured, and counts as missing too.
 """
 
 import dataclasses
@@ -58,9 +58,10 @@ def sample_draws(batch_size: Any, modalities: int = len(MODALITIES), seed: Any =
 
 
 def fixed_draws(size: int, modalities: int = len(MODALITIES), *, seed: int) -> np.ndarray:
-    """The same draws every time, row by row, for data whose holes must not change.
+    """Draws that are the same on every call, for missingness that must not change.
 
-    ORIG trains on them, and all methods are tested on them. Row `i` depends on `seed` and `i` only.
+    ORIG trains with them, and all methods are tested with them. Row `i` depends on `seed` and `i`
+    only.
 
     Args:
         size: Number of samples in the data set.
@@ -75,17 +76,17 @@ def fixed_draws(size: int, modalities: int = len(MODALITIES), *, seed: int) -> n
 
 @dataclasses.dataclass(frozen=True)
 class Holes:
-    """What decides holes beside the draws: rates, axes, patterns, and what is put into them.
+    """Settings of the transform: rates, axes, patterns, and the values of missing entries.
 
     Attributes:
         names: The modalities, in the order of the draws.
         rates: Float32 array or tensor `(modalities, 3)`, see `keras_m3s.missing.patterns.as_rates`.
-        axes: Axis of each modality's holes: `"time"` (axis 1; of a vector its only one),
+        axes: Axis of each modality's holes: `"time"` (axis 1; the only axis of a vector),
             `"feature"` (the last), or a number.
-        mixture: Which pattern, with which share.
-        columns: Modality -> its column among the draws, where groups share one; `None`: its own.
+        mixture: The patterns and their shares.
+        columns: Modality -> its column of the draws, where groups share one; `None`: one each.
         conditions: Sets of missing modalities, for a pattern that chooses among them.
-        filling: What stands in a hole.
+        filling: Values of missing entries.
         recorded: See `keras_m3s.missing.patterns.Request`.
     """
 
@@ -107,20 +108,20 @@ def apply(
     pattern: str = patterns.PAPER,
     conditions: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, Any]:
-    """Cuts the holes that the draws decide, and zeroes what was never measured; a pure function.
+    """Sets to zero what the draws select and what was never measured (NaN); a pure function.
 
     Args:
-        inputs: Dict of features and lengths, see `keras_m3s.modalities`. Entries that are no
-            feature of a modality pass through. A nested dict `complement` of features is kept
-            only where the holes are: X(1-m) beside X m.
-        draws: Float tensor `(batch, modalities, 2)`, in the order of `missing_rate`; `None` for no
-            other holes than NaN.
+        inputs: Dict of features and lengths, see `keras_m3s.modalities`. Other entries pass
+            unchanged. Of a nested dict `complement` of features, only what is removed here is kept:
+            X(1-m) beside X m.
+        draws: Float tensor `(batch, modalities, 2)`, in the order of `missing_rate`; `None` for NaN
+            alone.
         missing_rate: Dict modality -> `(low, high)`.
-        axis: `"time"`: holes on axis 1, on the true steps if `{modality}_length` is given.
-            `text_bert` `(batch, 3, steps)` loses tokens to [UNK] (id 100), [CLS] and [SEP] stay.
-            `"feature"`: holes on the last axis. An int: on that axis of the batch.
+        axis: `"time"`: axis 1, within the true steps if `{modality}_length` is given. In
+            `text_bert` `(batch, 3, steps)` tokens become [UNK] (id 100); [CLS] and [SEP] are kept.
+            `"feature"`: the last axis. An int: that axis of the batch.
         pattern: Name of a pattern, see `keras_m3s.missing.patterns`.
-        conditions: The sets of missing modalities to choose from, for a pattern that takes such.
+        conditions: Sets of missing modalities to choose from, for a pattern that takes them.
 
     Returns:
         A new dict with the same keys, shapes and dtypes; each tensor is new where it changed.
@@ -139,12 +140,12 @@ def apply(
 
 
 def cut(inputs: Mapping[str, Any], draws: Tensor | None, holes: Holes) -> dict[str, Any]:
-    """As `apply`, with all that a layer decides.
+    """As `apply`, with all settings of the layer.
 
     Args:
         inputs: As for `apply`.
         draws: As for `apply`, in the order of `holes.names`.
-        holes: Where holes are, and what stands in them.
+        holes: Settings.
     """
     outputs = dict(inputs)
     complement = dict(inputs.get(COMPLEMENT) or {})
@@ -176,13 +177,13 @@ def cut(inputs: Mapping[str, Any], draws: Tensor | None, holes: Holes) -> dict[s
 
 
 def _masks(places: Sequence[Place], draws: Tensor | None, holes: Holes) -> Sequence[Tensor | None]:
-    """What is drawn to be missing at each place; `None` everywhere without draws."""
+    """Masks of what the draws select, one per place; `None` without draws."""
     if draws is None:
         return [None] * len(places)
     names, rates = holes.names, ops.convert_to_tensor(holes.rates, "float32")
     draws = ops.cast(draws, "float32")
     if holes.columns is not None:
-        firsts = list(dict.fromkeys(holes.columns.values()))  # of each group, its first
+        firsts = list(dict.fromkeys(holes.columns.values()))  # the first modality of each group
         names = tuple(names[i] for i in firsts)
         draws, rates = ops.take(draws, firsts, axis=1), ops.take(rates, firsts, axis=0)
         places = [place._replace(column=firsts.index(place.column)) for place in places]
@@ -191,11 +192,11 @@ def _masks(places: Sequence[Place], draws: Tensor | None, holes: Holes) -> Seque
 
 
 def _place(column: int, features: Mapping[str, Any], modality: str, axis: Axis) -> Place:
-    """Where a modality's features have holes."""
+    """The positions of a modality that can be missing."""
     values = features[modality]
     at = axis_of(axis, len(values.shape))
     size = values.shape[at] or ops.shape(values)[at]
-    # Lengths count steps, which the last axis of a sequence is not.
+    # Lengths count steps; they do not apply to the feature axis.
     steps = axis != "feature"
     length = features.get(length_key(modality)) if steps else None
     length = size if length is None else ops.clip(ops.cast(length, "int32"), 0, size)
@@ -203,11 +204,11 @@ def _place(column: int, features: Mapping[str, Any], modality: str, axis: Axis) 
 
 
 def axis_of(axis: Axis, rank: int) -> int:
-    """The number of an axis in a batch of some rank.
+    """Number of an axis in a batch of a given rank.
 
     Args:
         axis: `"time"`, `"feature"` or a number.
-        rank: Axes of the batch, 2 or more; a vector of rank 2 has its holes on axis 1 in any case.
+        rank: Rank of the batch, at least 2; with rank 2 both names mean axis 1.
     """
     if isinstance(axis, int):
         return axis % rank
@@ -215,7 +216,7 @@ def axis_of(axis: Axis, rank: int) -> int:
 
 
 def _place_of_tokens(column: int, text_bert: Tensor) -> Place:
-    """Position 0 is [CLS], the last true one is [SEP]."""
+    """The words of a text: position 0 is [CLS], the last true one is [SEP]."""
     words = ops.maximum(ops.sum(ops.cast(text_bert[:, 1], "int32"), axis=1) - 2, 0)
     size = text_bert.shape[2] or ops.shape(text_bert)[2]
     return Place(column, size, words, offset=1, name=TEXT_BERT)

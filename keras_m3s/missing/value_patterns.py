@@ -1,13 +1,13 @@
 """Patterns that depend on the values: missing at random (MAR) and not at random (MNAR).
 
     mnar  self-masking: values above mean + offset * deviation of their sequence and channel
-    mar   logistic: some channels of a sequence are always there, and decide by a logistic model
-          with random weights which steps of its other channels are missing
+    mar   logistic: some channels of a sequence are complete; a logistic model of them, with random
+          weights, determines which steps of the other channels are missing
 
-Both are PyGrinder's, at a rate r that is drawn: the offset of `mnar` is the normal quantile of
-1 - r, so that r of normally distributed values are missing; the intercept of `mar` is fitted so
-that its channels miss r of their steps on average. Values that are missing already (NaN) count in
-neither.
+Both are as in PyGrinder, but for a drawn rate r. The offset of `mnar` is the normal quantile of
+1 - r, so that a share r of normally distributed values is missing; the intercept of `mar` is
+fitted so that a share r of the steps of its channels is missing on average. Values that are missing
+already (NaN) are not counted.
 
 Reference: WenjieDu/PyGrinder, `mnar_x` and `mar_logistic`; Ipsen et al., "not-MIWAE: Deep
 Generative Modelling with Missing not at Random Data", ICLR 2021.
@@ -19,23 +19,23 @@ from keras import ops
 from keras_m3s.missing.patterns import Place, Request, Tensor, frame_uniforms, inside
 
 OBSERVED_SHARE = 0.5
-"""Share of the channels that `mar` leaves complete, at least one."""
+"""Share of channels that `mar` keeps complete, at least one."""
 
 BISECTIONS = 40
-"""Halvings of [-50, 50] for the intercept: to 1e-10."""
+"""Bisection steps on [-50, 50] for the intercept, to a precision of 1e-10."""
 
 
 def mnar_masks(request: Request) -> list[Tensor]:
-    """Values above a threshold of their own sequence.
+    """Masks of values above a threshold of their sequence and channel.
 
     Returns:
-        Bool tensors of the modalities' own shapes, one a place.
+        Bool tensors of the shapes of the modalities, one per place.
     """
     masks = []
     for place in request.places:
         steps, counted = _steps_first(place)
         rate = _rate(request, place)[:, None, None]
-        # The quantile of 0 and 1 is infinite: then nothing or everything is missing.
+        # The quantiles at rates 0 and 1 are infinite: nothing or everything is missing.
         offset = 2**0.5 * ops.erfinv(1 - 2 * rate)
         mean, deviation = _moments(steps, counted)
         missing = ops.logical_and(steps > mean + offset * deviation, counted)
@@ -46,12 +46,12 @@ def mnar_masks(request: Request) -> list[Tensor]:
 
 
 def mar_masks(request: Request) -> list[Tensor]:
-    """Steps of some channels, as likely to be missing as the others say.
+    """Masks of steps of some channels, with a probability that depends on the other channels.
 
-    A modality of one channel has none that could decide, and stays whole.
+    Nothing is missing in a modality of one channel.
 
     Returns:
-        Bool tensors of the modalities' own shapes, one a place.
+        Bool tensors of the shapes of the modalities, one per place.
     """
     masks = []
     for place in request.places:
@@ -81,7 +81,7 @@ def _rate(request: Request, place: Place) -> Tensor:
 
 
 def _steps_first(place: Place) -> tuple[Tensor, Tensor]:
-    """Values `(batch, steps, channels)` in float32 with 0 for NaN, and which of them count."""
+    """Values float32 `(batch, steps, channels)` with 0 for NaN, and a mask of true values."""
     if place.values is None:
         raise ValueError(
             "Patterns that depend on the values must have values. Received: token ids. Take "
@@ -97,13 +97,13 @@ def _steps_first(place: Place) -> tuple[Tensor, Tensor]:
 
 
 def _as_values(missing: Tensor, place: Place) -> Tensor:
-    """A mask `(batch, steps, channels)` in the shape of the place's values."""
+    """Reshapes a mask `(batch, steps, channels)` to the shape of the values."""
     moved = ops.shape(ops.moveaxis(place.values, place.axis, 1))
     return ops.moveaxis(ops.reshape(missing, moved), 1, place.axis)
 
 
 def _moments(steps: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation over the steps that count, `(batch, 1, channels)`."""
+    """Mean and standard deviation over counted steps, `(batch, 1, channels)`."""
     weight = ops.cast(counted, "float32")
     count = ops.maximum(ops.sum(weight, axis=1, keepdims=True), 1.0)
     mean = ops.sum(steps * weight, axis=1, keepdims=True) / count
@@ -112,7 +112,7 @@ def _moments(steps: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _observed(draw: Tensor, channels: int) -> Tensor:
-    """1.0 at the channels that stay complete, `(batch, channels)`: a random subset a sample."""
+    """1.0 at channels that stay complete, a random subset per sample: `(batch, channels)`."""
     count = channels if channels == 1 else max(int(OBSERVED_SHARE * channels), 1)
     order = frame_uniforms(draw, ops.arange(channels, dtype="int32") + 1_000_000)
     rank = ops.argsort(ops.argsort(order, axis=1), axis=1)

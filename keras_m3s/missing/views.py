@@ -1,4 +1,4 @@
-"""The modalities in whatever a model takes: a dict, a list, or the channels of one tensor."""
+"""Access to the modalities in a model's inputs: a dict, a list, or channels of one tensor."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ Structure = Any
 
 
 class InputView:
-    """Inputs as a dict of modalities, and changed modalities as inputs again.
+    """Converts inputs to a dict of modalities and back.
 
     Args:
-        modalities: Names of the entries, in their order, where inputs are a list or tuple; a dict
-            of names to slices of the last axis, where they are a single tensor; `None` for dicts.
+        modalities: For a list or tuple, the names of its entries, in order; for a single tensor, a
+            dict from names to slices of the last axis; for a dict `None`.
     """
 
     def __init__(self, modalities: Sequence[str] | Mapping[str, Any] | None = None) -> None:
@@ -32,7 +32,7 @@ class InputView:
             self.names = tuple(modalities)
 
     def split(self, inputs: Structure) -> dict[str, Any]:
-        """The inputs as a new dict of modalities, and whatever else a dict holds.
+        """Returns a new dict of the modalities, with the other entries of a dict.
 
         Raises:
             ValueError: The structure does not fit.
@@ -56,11 +56,11 @@ class InputView:
         return {name: inputs[..., part] for name, part in self.slices.items()}
 
     def merge(self, inputs: Structure, features: Mapping[str, Any]) -> Structure:
-        """Inputs of the same structure with other modalities.
+        """Returns inputs of the same structure with changed modalities.
 
         Args:
-            inputs: As `split` got them.
-            features: As `split` returned them, changed.
+            inputs: The argument of `split`.
+            features: What `split` returned, changed.
         """
         if isinstance(inputs, Mapping):
             return dict(features)
@@ -69,7 +69,7 @@ class InputView:
         return self._joined(inputs, features)
 
     def _joined(self, inputs: Any, features: Mapping[str, Any]) -> Any:
-        """One tensor again; channels of no modality as they were."""
+        """Joins modalities to one tensor; channels of no modality are unchanged."""
         size = inputs.shape[-1]
         ranges = sorted(
             (*part.indices(size)[:2], name) for name, part in (self.slices or {}).items()
@@ -104,11 +104,11 @@ class InputView:
 def modalities_in(shapes: Mapping[str, Sequence[int | None]]) -> tuple[str, ...]:
     """Names of the modalities among the entries of a dict: sequences and vectors.
 
-    Those of the sentiment sets come first, in their usual order, then the others by name: the order
-    of a dict is not kept where a step is compiled.
+    The names in `MODALITIES` come first, in that order, then the others alphabetically, since
+    compiled steps do not keep the order of a dict.
 
     Args:
-        shapes: Entry -> shape, the batch included.
+        shapes: Entry -> shape with the batch axis.
 
     Raises:
         ValueError: There is none.

@@ -1,4 +1,4 @@
-"""Errors in the user's own code, told in one line with its file and line number."""
+"""Errors in the user's own code, in one line with file and line number."""
 
 import pathlib
 import sysconfig
@@ -9,21 +9,27 @@ INSTALLED = ("site-packages", "dist-packages")
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line: `file.py, line 3: ValueError: message`.
+    """An error in one line: `hook.py, line 3: ValueError: message`.
 
-    The place is left out if no code of the user's is involved.
+    File and line are left out if the error arose in installed packages alone.
     """
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    line = f"{type(error).__name__}: {' '.join(text.split())}".removesuffix(": ")
+    text = message(error)
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
     where = location(error)
     return f"{where}: {line}" if where else line
+
+
+def message(error: BaseException) -> str:
+    """The message of an error in one line; of a syntax error without its place."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return " ".join(text.split())
 
 
 def location(error: BaseException) -> str | None:
     """The innermost line of the user's own code that an error passed through.
 
     Returns:
-        `file.py, line 3`; `None` if the error arose in installed packages alone.
+        `hook.py, line 3`; `None` if the error arose in installed packages alone.
     """
     if isinstance(error, SyntaxError) and error.filename and _is_users_file(error.filename):
         return f"{error.filename}, line {error.lineno}"
