@@ -16,6 +16,7 @@ from keras_m3s import data
 from keras_m3s import features as library
 from keras_m3s.cli.main import main
 from keras_m3s.features import Clip, extract
+from keras_m3s.modalities import MODALITIES
 from tests.speech import speak
 
 pytestmark = pytest.mark.once
@@ -164,6 +165,22 @@ def test_output_is_mmsas_schema_and_own_data(clips, tmp_path):
     assert train["vision_lengths"] == [0] * 4
     assert train["raw_text"][0] == SPOKEN[0][1] and train["id"][3] == "train_talk$_$3"
     np.testing.assert_array_equal(train["regression_labels"], np.float32([2, -2, 1, -1.4]))
+
+
+@pytest.mark.parametrize("modalities", [["audio"], ["audio", "text"]])
+def test_what_is_written_can_be_prepared(modalities, clips, tmp_path):
+    """The folder and its file alike, with a step of zeros for a modality without extractor."""
+    summary = extract(clips, tmp_path / "out", dict.fromkeys(modalities, Means()))
+    prepared = {}
+    for name, source in (("folder", tmp_path / "out"), ("file", summary.file)):
+        data.prepare_own(name, source, tmp_path / "data")
+        prepared[name] = data.load(name, tmp_path / "data")
+    for split, from_file in prepared["file"].items():
+        assert prepared["folder"][split].fingerprint() == from_file.fingerprint()
+        for modality in MODALITIES:
+            there = modality in modalities
+            assert from_file.features[modality].shape[1:] == ((10, 1) if there else (1, 1))
+            assert (from_file.features[f"{modality}_length"] == (10 if there else 0)).all()
 
 
 NO_HOOKS = {
