@@ -562,6 +562,28 @@ def test_holes_of_t_are_what_is_reconstructed(site: str) -> None:
 
 
 @pytest.mark.once
+def test_what_was_never_measured_is_no_target() -> None:
+    x, y = batch_of(rate=0.0)
+    del x["complement"]
+    model = built(small(), x)
+    outer = WithMissing(model, MissingModality(1.0, modalities=("vision",)))
+    outer.compile()
+    draws = {"draws": np.zeros((4, 1, 2), "float32")}
+    x["vision"][:, 1, 2] = np.nan
+    outputs = outer({**x, **draws}, training=True)
+    losses = [outer.compute_loss({**x, **draws}, y, outputs)]
+    generated = np.array(array(outputs["generated"]["vision"]))
+    generated[:, 1, 2] = 1e3
+    outputs["generated"]["vision"] = ops.convert_to_tensor(generated)
+    losses.append(outer.compute_loss({**x, **draws}, y, outputs))
+    assert np.isfinite(array(losses[0]))
+    assert array(losses[0]) == array(losses[1])
+    generated[:, 1, 1] = 1e3
+    outputs["generated"]["vision"] = ops.convert_to_tensor(generated)
+    assert array(outer.compute_loss({**x, **draws}, y, outputs)) > 10 * array(losses[0])
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("site", ["raw", "encoded"])
 def test_m3s_takes_steps_and_is_saved(site: str, tmp_path: Any) -> None:
     x, y = batch_of(rate=0.0)

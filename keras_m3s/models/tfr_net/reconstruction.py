@@ -139,6 +139,21 @@ def missing_frames(kept: Any, removed: Any, mask: Any) -> Missing:
     return Missing(removed, gone[..., None] * ops.cast(measured, removed.dtype))
 
 
+def measured_only(missing: Missing, inputs: Any, modality: str) -> Missing:
+    """Without what was never measured, which is no target.
+
+    Args:
+        missing: The holes of a modality, in which such values are 0 like others may be.
+        inputs: Batch as the loss gets it, before `WithMissing` cut its holes: NaN is still NaN.
+        modality: Name of the modality.
+    """
+    given = inputs.get(modality) if isinstance(inputs, Mapping) else None
+    if given is None or tuple(given.shape) != tuple(missing.values.shape):
+        return missing  # tokens
+    measured = ops.logical_not(ops.isnan(ops.convert_to_tensor(given)))
+    return missing._replace(mask=missing.mask * ops.cast(measured, missing.mask.dtype))
+
+
 def complete_tokens(kept: Any, removed: Any) -> tuple[Any, Any]:
     """Tokens as they were before the holes, and where these are.
 

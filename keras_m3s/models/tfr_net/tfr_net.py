@@ -1,8 +1,5 @@
 """TFR-Net: crossmodal attention between all pairs, and what is missing reconstructed in training.
 
-Longer than 350 lines: the model, its losses, its published training and the map of its published
-weights are one thing.
-
     h    = alignment(X)                               X with holes; text from a BERT
     r_m  = reconstruction_m(h_m)                      m: text, audio, vision
     y    = classifier(batch norm([e_t, e_a, e_v]))    e_m = gated encoder_m(h_m)
@@ -11,7 +8,7 @@ weights are one thing.
 Reference: Yuan, Li, Xu, Yu, "Transformer-based feature reconstruction network for robust multimodal
 sentiment analysis", ACM Multimedia 2021; code thuiar/TFR-Net 00f06a6 and thuiar/MMSA a94e65d.
 
-More than 350 lines: a third of them are the model's many arguments and what they mean.
+Longer than 350 lines: a third of them are the model's many arguments and what they mean.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,6 +30,7 @@ from keras_m3s.models.tfr_net.reconstruction import (
     Missing,
     Reconstruction,
     complete_tokens,
+    measured_only,
     missing_frames,
     reconstruction_loss,
 )
@@ -55,7 +53,7 @@ class TFRNet(BaseModel):
     A batch must hold `audio`, `vision`, and `text` or `text_bert`. What the holes in them removed,
     the target of the reconstruction, comes as `complement`: `WithMissing` and `M3S` add it, or the
     data has it: of each modality the features in its holes and zeros elsewhere, of `text_bert` the
-    ids in the holes and 0 elsewhere. A modality without, as in inference, has no such loss.
+    ids in the holes and 0 elsewhere. A modality without one has no such loss.
 
     Number of steps are fixed for the reconstruction alone, whose weights depend on them: by default
     to those of the batch that builds the model. Shorter batches count as padded with zeros.
@@ -342,8 +340,9 @@ class TFRNet(BaseModel):
         counts = ops.convert_to_tensor(self._reconstruction_counts)
         terms = dict.fromkeys(self.term_weights, ops.zeros((), "float32"))
         for m, generated in outputs.get("generated", {}).items():
+            missing = measured_only(outputs["missing"][m], x, m)
             error = reconstruction_loss(
-                generated, outputs["missing"][m], self.reconstruction_loss, self.similarity_weight
+                generated, missing, self.reconstruction_loss, self.similarity_weight
             )
             terms[m] = counts * error
         return terms
