@@ -1,4 +1,4 @@
-"""The input as it was before its holes, and what LNLN's losses are told of it."""
+"""The complete input, put together from what holes left and what they removed."""
 
 from typing import Any, NamedTuple
 
@@ -6,12 +6,12 @@ from keras import ops
 
 
 class Complete(NamedTuple):
-    """A modality with what its holes removed put back.
+    """A modality without its holes.
 
     Attributes:
         values: Features `(batch, steps, dim)` or tokens `(batch, 3, steps)`.
-        measured: Float `(batch,)`, 1.0 where a sample has anything of this modality.
-        kept: Float `(batch,)`, share of its steps (of its words) that are in no hole.
+        measured: Float `(batch,)`, 1.0 for samples that have values of this modality, else 0.0.
+        kept: Float `(batch,)`, share of the steps (of the words) outside the holes.
     """
 
     values: Any
@@ -22,12 +22,12 @@ class Complete(NamedTuple):
 def complete_features(kept: Any, removed: Any) -> Complete:
     """A sequence of features without its holes.
 
-    A step is in a hole where `removed` has something that `kept` has not. Steps of zeros alone,
-    which are padding or were never measured, count neither as kept nor as removed.
+    A step is in a hole where `removed` has a non-zero value that differs from `kept`. Steps of
+    zeros, which are padding or were never measured, do not count in the share.
 
     Args:
         kept: `(batch, steps, dim)`, with holes.
-        removed: Same shape: what was in the holes, and zeros or `kept` elsewhere.
+        removed: Same shape: the values in the holes, elsewhere zeros or the values of `kept`.
     """
     kept, removed = ops.convert_to_tensor(kept), ops.convert_to_tensor(removed)
     removed = ops.cast(removed, kept.dtype)
@@ -39,12 +39,12 @@ def complete_features(kept: Any, removed: Any) -> Complete:
 
 
 def complete_tokens(kept: Any, removed: Any) -> Complete:
-    """Tokens without their holes; [CLS] and [SEP], which holes leave, count in no share.
+    """Tokens without their holes; [CLS] and [SEP], never in a hole, do not count in the share.
 
     Args:
         kept: `(batch, 3, steps)` int: ids with [UNK] in the holes, mask, segments.
-        removed: Same shape: the ids that were in the holes, and 0 or those of `kept` elsewhere.
-            Only its ids are read.
+        removed: Same shape: the ids in the holes, elsewhere 0 or the ids of `kept`; its mask and
+            segments are not read.
     """
     kept = ops.cast(kept, "int32")
     ids, mask = kept[:, 0], kept[:, 1]

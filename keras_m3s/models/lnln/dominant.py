@@ -1,10 +1,10 @@
-"""Which features lead: those of the text as far as it is complete, and else a proxy of them.
+"""Dominant features: the text's, mixed with a proxy of them as far as the text is incomplete.
 
     w   = sigmoid(W_2 leaky(W_1 token(transformer(h_t))))
     h_p = reverse(transformer([start, h_a, h_v]))
     h_d = w h_t + (1 - w) h_p
 
-`Discriminator` is what the proxy must deceive.
+`Discriminator` is the adversary of the proxy.
 
 Reference: models/lnln.py of Haoyu-ha/LNLN, 80a052c.
 """
@@ -17,25 +17,26 @@ from keras import ops
 
 from keras_m3s.layers.gradient_reversal import GradientReversal
 from keras_m3s.layers.torch_defaults import Linear
-from keras_m3s.models.lnln.transformer import Transformer, built, for_each_row, start
+from keras_m3s.models.lnln.attention import built
+from keras_m3s.models.lnln.transformer import Transformer, for_each_row, start
 from keras_m3s.models.torch_import.weights import TorchWeight, linear
 
 LEAK = 0.1
 
 
 class DominantFeatures(keras.layers.Layer):
-    """The text's features, corrected by a proxy where the text is incomplete.
+    """Mixes the text's features with a proxy made of audio and vision.
 
     Args:
         tokens: Tokens of a modality.
         proxy: Arguments of the `Transformer` that makes the proxy.
-        completeness: Arguments of the one that judges how complete the text is.
+        completeness: Arguments of the `Transformer` that estimates how complete the text is.
 
     Call with `text`, `audio`, `vision`, each `(batch, tokens, dim)`.
 
     Returns:
         The dominant features, same shape, and the estimated completeness `(batch, 1)` in [0, 1].
-        All gradients that reach the proxy are reversed, as published that of the task too.
+        All gradients that reach the proxy are reversed; as published, the task's as well.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class DominantFeatures(keras.layers.Layer):
         token = self.completeness(text)[-1][:, 0]
         inner = ops.leaky_relu(self.completeness_inner(token), LEAK)
         completeness = self.completeness_head(inner)
-        begun = ops.concatenate([for_each_row(self.start, text), audio, vision], axis=1)
-        proxy = self.reverse(self.proxy(begun)[-1][:, : self.tokens])
+        sequence = ops.concatenate([for_each_row(self.start, text), audio, vision], axis=1)
+        proxy = self.reverse(self.proxy(sequence)[-1][:, : self.tokens])
         weight = completeness[:, None]
         return (1 - weight) * proxy + weight * text, completeness
 
@@ -84,7 +85,7 @@ class DominantFeatures(keras.layers.Layer):
 
 
 class Discriminator(keras.layers.Layer):
-    """Tells dominant features from those of complete text, token by token.
+    """Classifies each token: dominant features or features of complete text.
 
     Args:
         hidden_size: Width of its hidden layer.

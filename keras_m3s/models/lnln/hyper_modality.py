@@ -1,4 +1,4 @@
-"""What LNLN gathers from audio and vision, led by the language."""
+"""The hyper-modality: audio and vision attended to by queries of the dominant features."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,29 +7,28 @@ import keras
 from keras import ops
 
 from keras_m3s.layers.torch_defaults import EPSILON, Linear
-from keras_m3s.models.lnln.transformer import attend, built, norm
+from keras_m3s.models.lnln.attention import attend, built, norm
 from keras_m3s.models.torch_import.weights import TorchWeight, layer_norm, linear
 
-LED = ("audio", "vision")
+SOURCES = ("audio", "vision")
 LETTERS = {"audio": "a", "vision": "v"}
 NORMS = {"dominant": 1, "audio": 2, "vision": 3, "hyper": 4}
 """Their numbers in the published code."""
 
 
 class HyperModalityLayer(keras.layers.Layer):
-    """Adds to a representation what the dominant modality's queries find in audio and vision.
+    """Updates the hyper-modality with attention of the dominant features to audio and vision.
 
         new = LN(hyper) + W (attention(q, k_a, v_a) + attention(q, k_v, v_v))
 
-    The residual is the normed representation: the published code adds to it in place.
+    The residual is the normed input: the published code adds to that in place.
 
     Args:
-        heads: Attention heads, at most the input's width; each is as wide as that divided by their
-            number, rounded down.
+        heads: Attention heads, at most the input's width `dim`; a head has `dim // heads` values.
 
     Call arguments:
-        dominant: `(batch, steps, dim)`, where queries come from.
-        audio: `(batch, keys, dim)`, and `vision` likewise: where keys and values come from.
+        dominant: `(batch, steps, dim)`, for the queries.
+        audio: `(batch, keys, dim)`, for keys and values; likewise `vision`.
         hyper: `(batch, steps, dim)`.
 
     Returns:
@@ -52,9 +51,9 @@ class HyperModalityLayer(keras.layers.Layer):
         self.norms = {name: norm(f"{name}_norm", dim, policy) for name in NORMS if name != "hyper"}
         self.hyper_norm = built(CentredNorm(epsilon=EPSILON, name="hyper_norm", **policy), dim)
         self.query = projection("query")
-        self.keys = {m: projection(f"{m}_key") for m in LED}
-        self.values = {m: projection(f"{m}_value") for m in LED}
-        # As published: one head, which is of full width, has no output projection.
+        self.keys = {m: projection(f"{m}_key") for m in SOURCES}
+        self.values = {m: projection(f"{m}_value") for m in SOURCES}
+        # As published, a single head has no output projection.
         self.output_projection = (
             None
             if self.heads == 1
@@ -81,7 +80,7 @@ class HyperModalityLayer(keras.layers.Layer):
             layer = self.hyper_norm if name == "hyper" else self.norms[name]
             yield from layer_norm(f"{prefix}.norm{number}", layer)
         yield from linear(f"{prefix}.fn.to_q", self.query)
-        for m in LED:
+        for m in SOURCES:
             yield from linear(f"{prefix}.fn.to_k_t{LETTERS[m]}", self.keys[m])
             yield from linear(f"{prefix}.fn.to_v_t{LETTERS[m]}", self.values[m])
         if self.output_projection is not None:
@@ -89,10 +88,11 @@ class HyperModalityLayer(keras.layers.Layer):
 
 
 class CentredNorm(keras.layers.LayerNormalization):
-    """`LayerNormalization` that subtracts the mean before it divides.
+    """`LayerNormalization` computed as (x - mean) / s.
 
-    The first representation is the same number everywhere, and differs by little after the first
-    steps. Keras' form on JAX and TensorFlow, x / s - mean / s, loses those differences to rounding.
+    The hyper-modality starts as all ones, and after a few steps its entries still differ by little
+    from each other. Keras on JAX and TensorFlow computes x / s - mean / s, which rounds those
+    differences away.
     """
 
     def call(self, inputs: Any) -> Any:

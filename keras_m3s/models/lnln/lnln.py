@@ -1,23 +1,21 @@
-"""LNLN: the language leads, and where much of it is missing, a proxy made of audio and vision.
+"""LNLN: fusion led by the text, and by a proxy of it where the text is incomplete.
 
 Longer than 350 lines: the model, its losses, its published training and the map of its published
 weights are one thing.
 
-    h_m    = transformer_m([tokens, W_m X_m]), its tokens    m: text, audio, vision
-    w      = sigmoid(MLP(transformer(h_t)))                  how complete the text is
-    h_p    = reverse(transformer([start, h_a, h_v]))         the proxy
-    h_d    = w h_t + (1 - w) h_p                             the dominant features
-    s_i    = states of transformer(h_d);  h <- hyper_i(s_i, h_a, h_v, h), from a learned start
-    y      = W mean(cross transformer(h -> s_last))
+    h_m    = tokens of transformer_m([tokens, W_m X_m])       m: text, audio, vision
+    w      = sigmoid(MLP(transformer(h_t)))                   estimated completeness of the text
+    h_p    = reverse(transformer([start, h_a, h_v]))          proxy; reverse: gradient times -1
+    h_d    = w h_t + (1 - w) h_p                              dominant features
+    s_i    = states of transformer(h_d);  h <- hyper_i(s_i, h_a, h_v, h)
+    y      = W mean(cross_transformer(source h, target s_last))
     loss   = MSE(y) + .9 MSE(w, 1 - r_t) + .8 CE(D(h_d), D(h_t of complete text))
              + .1 MSE(reconstructor_m(h_m), h_m of the complete input)
-
-The reversal makes h_p deceive the discriminator D; the gradient of the task is reversed with it.
 
 Reference: Zhang, Wang, Yu, "Towards robust multimodal sentiment analysis with incomplete data",
 NeurIPS 2024; code Haoyu-ha/LNLN, 80a052c.
 
-More than 350 lines: a third of them are the model's many arguments and what they mean.
+More than 350 lines: a third of them document the arguments.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,36 +29,37 @@ from keras_m3s.layers.torch_defaults import Linear
 from keras_m3s.modalities import COMPLEMENT, TEXT_BERT, length_key
 from keras_m3s.models.base import PREDICTION, BaseModel
 from keras_m3s.models.lnln import losses
+from keras_m3s.models.lnln.attention import built
 from keras_m3s.models.lnln.complete_input import Complete, complete_features, complete_tokens
 from keras_m3s.models.lnln.dominant import Discriminator, DominantFeatures
 from keras_m3s.models.lnln.multimodal import MultimodalLearning
 from keras_m3s.models.lnln.padding_token import without_gradient
 from keras_m3s.models.lnln.sizes import ByPart, by_key, parts, require_int
 from keras_m3s.models.lnln.training import DecoupledAdam, WarmupCosine
-from keras_m3s.models.lnln.transformer import Transformer, built
+from keras_m3s.models.lnln.transformer import Transformer
 from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
 from keras_m3s.models.torch_import.weights import TorchWeight, linear
 
 ORDER = ("text", "audio", "vision")
 
 TEXT_MISSING_RATE = "text_missing_rate"
-"""Batch entry, float `(batch,)` or `(batch, 1)`: the rate that the text's holes were drawn with."""
+"""Batch entry, float `(batch,)` or `(batch, 1)`: the rate at which the text's holes were drawn."""
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class LNLN(BaseModel):
     """Language-dominated noise-resistant learning network.
 
-    A batch must hold `audio`, `vision`, and `text` or `text_bert`. What the holes in them removed
-    comes as `complement`: `WithMissing` and `M3S` add it, or the data has it: of each modality the
-    features in its holes and zeros elsewhere, of `text_bert` the ids in the holes and 0 elsewhere
-    (the complete features or tokens will do as well). A modality without it has no reconstruction
-    loss, and without that of the text there is no discriminator's loss either; a sample in which a
-    modality is zeros throughout was not measured, and has no target of it.
+    A batch must hold `audio`, `vision`, and `text` or `text_bert`. In training it should also hold
+    `complement`, what the holes removed, which `WithMissing` and `M3S` add: per modality the
+    features in the holes and zeros elsewhere, for `text_bert` the ids in the holes and 0 elsewhere.
+    The complete features or tokens are accepted as well. A modality without complement has no
+    reconstruction loss; without that of the text there is no discriminator loss. Where a modality
+    of a sample is all zeros it was never measured, and the losses leave it out.
 
-    How complete the text is follows from its complement: the share of its steps (words) outside the
-    holes. Published is 1 minus the rate that the holes were drawn with; where the batch holds that
-    as `text_missing_rate`, it counts. With neither, the completeness is not learned.
+    The target of the completeness is the share of the text's steps (words) outside the holes. The
+    published one is 1 minus the rate at which holes were drawn: it is taken if the batch holds
+    that as `text_missing_rate`. Without complement and rate there is no completeness loss.
 
     Example:
 
@@ -72,7 +71,8 @@ class LNLN(BaseModel):
 
     Args:
         hidden_size: Width d of every representation.
-        tokens: Vectors that stand for a modality. (The published code has 8 in several places.)
+        tokens: Learned tokens of a modality, whose outputs represent it. (The published code has
+            an argument for it, but works with 8 only.)
         depth: Layers of each transformer, a number or a dict by part, see `sizes.PARTS`. Of
             `"hyper"`, whose layers each read one state of `"language"`, the default is one more
             than of that, which is the most. Published for MOSEI and SIMS is `{"fusion": 4}`.
@@ -82,15 +82,16 @@ class LNLN(BaseModel):
             `"hyper"`, which has none; `None` for `hidden_size`.
         discriminator_size: Width of its hidden layer; `None` for `hidden_size // 2`.
         outputs: Scores that are predicted.
-        steps: Modality -> largest number of steps, for which there are positions; for modalities
-            that are not in it, the number in the batch that builds the model. Published: text 50,
-            vision 500, audio 375; for SIMS 39, 55, 400.
+        steps: Modality -> number of learned positions, which is the most steps that it can have;
+            by default the number of steps of the batch that builds the model. Published: text 50,
+            vision 500, audio 375, for SIMS 39, 55, 400. (The published code fails on MOSI files
+            that have more audio or vision than that.)
         completeness_weight: Factor of the completeness loss, alpha in the published code.
         adversarial_weight: Factor of the discriminator's loss, beta; published for SIMS is .6.
         reconstruction_weight: Factor of the reconstruction loss, gamma.
         task_weight: Factor of the sentiment loss, sigma, unless `compile` is given `loss_weights`.
-        mask_padding: `False` as published: attention reads padding, so that padding changes the
-            prediction. `True`: steps from `{modality}_length` on are not attended to.
+        mask_padding: `False` as published: padding is attended to and changes the prediction.
+            `True`: steps from `{modality}_length` on are masked.
         bert: BERT backbone, preset name or folder where the batch holds tokens (`text_bert`), see
             `keras_m3s.layers.text_states.TextStates`.
 
@@ -204,20 +205,20 @@ class LNLN(BaseModel):
         self.built = True
 
     def encode(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
-        """The tokens of each modality, side by side in one vector.
+        """The tokens of each modality, concatenated to one vector.
 
         Returns:
-            `audio`, `vision`, `text` `(batch, tokens * hidden_size)`; in training also
-            `complement`, the same of the complete modalities, as far as the batch has their
-            complement; `measured`, for each of these 1.0 or 0.0 `(batch,)`; and `kept`, how
-            complete the text is, `(batch,)`, where that is known.
+            `audio`, `vision`, `text` `(batch, tokens * hidden_size)`. In training, if the batch
+            has what they are made of, also `complement`, the same vectors of the complete
+            modalities; `measured`, per modality `(batch,)`, see `complete_input.Complete`; and
+            `kept` `(batch,)`, the target of the completeness.
         """
         encoded: dict[str, Any] = {m: self._encode(m, inputs, training) for m in ORDER}
         if not training:
             return encoded
         complete = self._complete(inputs)
         if complete:
-            # As published the targets have gradients too, the BERT included.
+            # As published, gradients flow into the targets too.
             encoded[COMPLEMENT] = {
                 m: self._encode(m, {**inputs, self._key(m, inputs): part.values}, training)
                 for m, part in complete.items()
@@ -234,7 +235,7 @@ class LNLN(BaseModel):
         """One modality's vector."""
         visible = None
         if m == TEXT:
-            # As published, the states of padding go on with the others.
+            # As published, the states of padding are used too.
             x, mask = self.text_states(inputs, training=training)
             if self.mask_padding:
                 visible = ops.not_equal(mask, 0)
@@ -260,7 +261,7 @@ class LNLN(BaseModel):
         return TEXT_BERT if tokens else m
 
     def _complete(self, inputs: Mapping[str, Any]) -> dict[str, Complete]:
-        """The modalities without their holes, those that the batch has a complement of."""
+        """The complete modalities, as far as the batch has their complement."""
         complement = inputs.get(COMPLEMENT) or {}
         complete = {}
         for m in ORDER:
@@ -272,10 +273,11 @@ class LNLN(BaseModel):
     def fuse(self, encoded: Mapping[str, Any], training: bool | None = None) -> Any:
         """Prediction `(batch, outputs)`; in training a dict, with what `loss_terms` reads.
 
-        The dict holds `prediction`; `completeness` `(batch, 1)`, the estimate; where the truth is
-        known, that as `kept`; and where there is a complement, `restored` and `complete`, dicts of
-        `(batch, tokens, hidden_size)`, `measured` as in `encode`, and `domain`, the discriminator's
-        logits `(batch, tokens, 2)` for the dominant features and those of complete text.
+        Returns:
+            In training `prediction`; `completeness` `(batch, 1)`, the estimate, and its target
+            `kept`, if known; with a complement also `restored` and `complete`, dicts of `(batch,
+            tokens, hidden_size)`, `measured` as in `encode`, and `domain`, the discriminator's
+            logits `(batch, tokens, 2)` of dominant features and features of complete text.
         """
         h = {m: self._as_tokens(encoded[m]) for m in ORDER}
         dominant, completeness = self.dominant(h["text"], h["audio"], h["vision"])
@@ -284,11 +286,11 @@ class LNLN(BaseModel):
             return prediction
         outputs = {PREDICTION: prediction, "completeness": completeness}
         if "kept" in encoded:
-            # T on encoded vectors makes exact zeros, which else there are none of.
+            # T at the site "encoded" sets entries to exactly 0, which do not occur otherwise.
             there = ops.mean(ops.cast(ops.not_equal(encoded["text"], 0), "float32"), axis=1)
             outputs["kept"] = encoded["kept"] * there
         if COMPLEMENT in encoded:
-            # The same T leaves of the complement only what it removed.
+            # There T has also set the complement to 0 outside the holes.
             complete = {
                 m: self._as_tokens(ops.where(ops.not_equal(vector, 0), vector, encoded[m]))
                 for m, vector in encoded[COMPLEMENT].items()

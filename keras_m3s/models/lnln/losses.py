@@ -1,4 +1,4 @@
-"""LNLN's losses beside the task's, in float32; samples that were never measured have no part.
+"""LNLN's losses beside the task's, in float32, over the samples that have a target.
 
 Reference: core/losses.py of Haoyu-ha/LNLN, 80a052c.
 """
@@ -9,7 +9,7 @@ from typing import Any
 from keras import ops
 
 DOMINANT, COMPLETE = 1, 0
-"""The discriminator's classes: what the model leads with, and features of complete text."""
+"""Classes of the discriminator: dominant features, features of complete text."""
 
 
 def completeness_loss(estimated: Any, completeness: Any, measured: Any) -> Any:
@@ -17,7 +17,7 @@ def completeness_loss(estimated: Any, completeness: Any, measured: Any) -> Any:
 
     Args:
         estimated: `(batch, 1)` in [0, 1].
-        completeness: `(batch,)`, the true one.
+        completeness: `(batch,)`, the target.
         measured: `(batch,)`, 1.0 for samples that count, else 0.0.
     """
     off = ops.square(ops.cast(estimated, "float32")[:, 0] - ops.cast(completeness, "float32"))
@@ -25,9 +25,7 @@ def completeness_loss(estimated: Any, completeness: Any, measured: Any) -> Any:
 
 
 def adversarial_loss(dominant: Any, complete: Any, measured: Any) -> Any:
-    """Cross-entropy of telling the dominant features from those of complete text.
-
-    The reversal of the gradient that makes it adversarial is in the model.
+    """Cross-entropy of the discriminator; the reversal of the gradient is in the model.
 
     Args:
         dominant: Logits `(batch, tokens, 2)` of the dominant features.

@@ -1,8 +1,8 @@
-"""Learning from all modalities, led by the dominant one.
+"""Multimodal fusion around the dominant features.
 
     s_0, s_1, ... = states of transformer(h_d)
-    h <- hyper_i(s_i, h_a, h_v, h)                  from a learned start, layer by layer
-    f  = mean of the cross transformer from h to s_last, without its token
+    h <- hyper_i(s_i, h_a, h_v, h)                  h first a learned constant
+    f  = mean over the tokens of cross_transformer(source h, target s_last)
 
 Reference: `dmml` in models/lnln.py of Haoyu-ha/LNLN, 80a052c.
 """
@@ -24,8 +24,8 @@ class MultimodalLearning(keras.layers.Layer):
     Args:
         tokens: Tokens of a modality.
         language: Arguments of the `Transformer` over the dominant features.
-        hyper: `depth` and `heads` of the hyper-modality layers, of which each reads one of that
-            one's states; so they are at most one more than its layers.
+        hyper: `depth` and `heads` of the hyper-modality layers. Layer i reads state i of the
+            language transformer, so that there is at most one more than that has layers.
         fusion: Arguments of the `CrossTransformer`.
 
     Call with the dominant features, `audio`, `vision`, each `(batch, tokens, dim)`.

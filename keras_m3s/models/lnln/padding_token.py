@@ -1,4 +1,4 @@
-"""A BERT whose vector of [PAD] has no gradient, as PyTorch's with its `padding_idx`."""
+"""The embedding of [PAD] without gradient, as PyTorch's BERT has it (`padding_idx`)."""
 
 from typing import Any
 
@@ -8,20 +8,21 @@ PADDING_TOKEN = 0
 
 
 def without_gradient(bert: Any) -> None:
-    """Lets no gradient into the vector of [PAD].
+    """Stops the gradient of the embedding of [PAD].
 
-    It matters where the states of padding are read, as LNLN does: elsewhere there is none.
+    It is only non-zero in models that read the states of padding, as LNLN does.
 
     Args:
-        bert: A keras-hub backbone, whose `token_embedding` is changed; anything else stays.
+        bert: A keras-hub backbone, whose `token_embedding` is changed; any other model and `None`
+            are left as they are.
     """
     embedding = getattr(bert, "token_embedding", None)
     if embedding is None or getattr(embedding, "holds_padding_token", False):
         return
-    look_up = embedding.call
+    lookup = embedding.call
 
     def call(token_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        vectors = look_up(token_ids, *args, **kwargs)
+        vectors = lookup(token_ids, *args, **kwargs)
         padding = ops.equal(token_ids, PADDING_TOKEN)[..., None]
         return ops.where(padding, ops.stop_gradient(vectors), vectors)
 

@@ -1,4 +1,4 @@
-"""Depths, heads and widths of LNLN's parts: one number for all, or a dict by part."""
+"""Depths, heads and widths of LNLN's parts, given as one number for all or a dict by part."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,12 @@ ByPart = int | Mapping[str, int]
 
 
 def by_part(name: str, value: ByPart, default: int) -> dict[str, int]:
-    """The value of each of `PARTS`; those that a dict leaves out have the default.
+    """The value for each of `PARTS`; a dict need not have all of them.
 
     Args:
         name: The argument's, for errors.
         value: What was given.
-        default: For the rest.
+        default: For parts that are not in the dict.
     """
     if isinstance(value, Mapping):
         return {**dict.fromkeys(PARTS, default), **by_key(name, value, PARTS)}
@@ -24,7 +24,7 @@ def by_part(name: str, value: ByPart, default: int) -> dict[str, int]:
 
 
 def by_key(name: str, value: Mapping[str, int], keys: tuple[str, ...]) -> dict[str, int]:
-    """A dict of its own with keys among `keys` and numbers >= 1."""
+    """A copy of `value`, checked: keys among `keys`, ints >= 1."""
     if unknown := [key for key in value if key not in keys]:
         raise ValueError(f"`{name}` must have keys among {keys}. Received: {name} of {unknown}.")
     for number in value.values():
@@ -40,7 +40,7 @@ def require_int(name: str, value: Any, least: int = 1) -> None:
 def parts(
     depth: ByPart, heads: ByPart, head_size: int, feedforward_size: ByPart | None, hidden_size: int
 ) -> dict[str, dict[str, int]]:
-    """Arguments of the transformer of each part; of `"hyper"`, of its layers.
+    """Part -> arguments of its transformer; of `"hyper"` only `depth` and `heads`.
 
     Args:
         depth: See `keras_m3s.models.lnln.LNLN`, as all of these.
@@ -50,7 +50,7 @@ def parts(
         hidden_size: Likewise.
 
     Raises:
-        ValueError: A number or a part is not one of those that there are.
+        ValueError: A part is unknown, or a number out of range.
     """
     depths = by_part("depth", depth, 2)
     most = depths["language"] + 1
@@ -58,8 +58,8 @@ def parts(
         depths["hyper"] = most
     if depths["hyper"] > most:
         raise ValueError(
-            "`depth` of 'hyper' must be at most one more than that of 'language', of which each "
-            f"layer reads a state. Received: depth={depth}."
+            "`depth` of 'hyper' must be at most one more than that of 'language': each of its "
+            f"layers reads one state of that. Received: depth={depth}."
         )
     all_heads = by_part("heads", heads, 8)
     if all_heads["hyper"] > hidden_size:

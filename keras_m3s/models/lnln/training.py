@@ -1,4 +1,4 @@
-"""LNLN's training: PyTorch's AdamW, and a learning rate that warms up and falls as a cosine.
+"""LNLN's training: PyTorch's AdamW, and a learning rate with warm-up and cosine decay.
 
 Reference: train.py and core/scheduler.py of Haoyu-ha/LNLN, 80a052c.
 """
@@ -19,12 +19,12 @@ WARMUP = 0.1
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
 class DecoupledAdam(GroupedAdam):
-    """`torch.optim.AdamW`: as `GroupedAdam`, with the decay outside the gradient.
+    """`torch.optim.AdamW`: `GroupedAdam` with decoupled weight decay.
 
-        w <- (1 - lr weight_decay) w                    then Adam's step on the gradient alone
+        w <- (1 - lr * weight_decay) w                  then Adam's step, without decay
 
     Args:
-        **kwargs: As of `GroupedAdam`; `weight_decay`, also a group's, is the factor above.
+        **kwargs: As of `GroupedAdam`.
     """
 
     def build(self, variables: Sequence[Any]) -> None:
@@ -52,8 +52,8 @@ class WarmupCosine(ScheduleCallback):
     Args:
         epochs: n; `None` for the number that `fit` is given.
 
-    A run that resumes goes on from the rate that the loaded optimizer holds; to the last digit, if
-    `start_from` tells the rate before the first epoch.
+    A resumed run continues with the rate of the loaded optimizer; it is exact if `start_from` gives
+    the rate that was set before the first epoch.
     """
 
     def __init__(self, epochs: int | None = None) -> None:
@@ -87,9 +87,9 @@ class WarmupCosine(ScheduleCallback):
             before = self.factor(epoch - 1) if epoch else 1.0
             if not before:
                 raise ValueError(
-                    "The full learning rate must be known to go on after the first epoch, in which "
-                    f"the rate was 0. Received: initial_epoch={epoch}. Call `start_from(rate)` in "
-                    "`on_train_begin`, or go on with the callback of the first epoch."
+                    "The full learning rate must be known to resume after the first epoch, whose "
+                    f"rate is 0. Received: initial_epoch={epoch}. Call `start_from(rate)` in "
+                    "`on_train_begin`, or resume with the callback of the first epoch."
                 )
             self.base = float(optimizer.learning_rate) / before
         optimizer.learning_rate = self.base * self.factor(epoch)
