@@ -246,11 +246,13 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
     def evaluate(self, x: Any = None, y: Any = None, *arguments: Any, **settings: Any) -> Any:
         """As `keras.Model.evaluate`. Holes are cut if the inputs bring `draws`."""
         self._warn_without_draws(x, settings)
-        return super().evaluate(_checked(x), y, *arguments, **settings)
+        with backend.weights_survive(self):
+            return super().evaluate(_checked(x), y, *arguments, **settings)
 
     def predict(self, x: Any, *arguments: Any, **settings: Any) -> Any:
         """As `keras.Model.predict`."""
-        return super().predict(_checked(x), *arguments, **settings)
+        with backend.weights_survive(self):
+            return super().predict(_checked(x), *arguments, **settings)
 
     def _warn_without_draws(self, x: Any, settings: Mapping[str, Any]) -> None:
         within_fit = "_use_cached_eval_dataset" in settings

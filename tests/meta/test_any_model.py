@@ -207,9 +207,8 @@ def test_an_exported_wrapper_takes_nan(tmp_path):
     outer.fit(x, y, verbose=0)
     x["acc"][:, :4] = np.nan
     outer.export(tmp_path / "served", verbose=False)
-    served = tf.saved_model.load(str(tmp_path / "served")).serve(
-        {name: tf.constant(value) for name, value in x.items()}
-    )
+    program = tf.saved_model.load(str(tmp_path / "served"))
+    served = program.serve({name: tf.constant(value) for name, value in x.items()})
     np.testing.assert_allclose(served.numpy(), outer.predict(x, verbose=0), rtol=1e-5)
 
 

@@ -89,7 +89,7 @@ def train_step(
 
 @contextlib.contextmanager
 def weights_survive(model: Any) -> Iterator[None]:
-    """Puts weights back that `fit` took out of the variables before a step that failed."""
+    """Puts weights back that Keras took out of the variables before a step that failed."""
     try:
         yield
     except BaseException:
@@ -108,19 +108,24 @@ class TrainerOverrides:
         # `fit` empties the variables here, and fills them again after steps that succeed.
         state = super()._get_jax_state(**which)  # type: ignore[misc]  # a mixin's super is Keras'
         if which.get("purge_model_variables"):
-            self._state_before = state
+            self._state_before = which, state
         return state
 
     def _put_back_state(self: Any) -> None:
         if self._state_before is None:
             return
-        variables = (
-            self.trainable_variables,
-            self.non_trainable_variables,
-            self.optimizer.variables,
-            self.metrics_variables,
-        )
-        for owned, values in zip(variables, self._state_before, strict=True):
+        which, state = self._state_before
+        variables = [
+            owned
+            for name, owned in (
+                ("trainable_variables", self.trainable_variables),
+                ("non_trainable_variables", self.non_trainable_variables),
+                ("optimizer_variables", getattr(self.optimizer, "variables", ())),
+                ("metrics_variables", self.metrics_variables),
+            )
+            if which.get(name)
+        ]
+        for owned, values in zip(variables, state, strict=True):
             for variable, value in zip(owned, values, strict=True):
                 emptied = keras_private.is_emptied(variable)
                 if emptied and not value.is_deleted():
