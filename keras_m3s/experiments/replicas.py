@@ -239,7 +239,12 @@ class _Replica:
 
     def state(self) -> Any:
         """Values of trainable, non-trainable, optimizer and metrics variables."""
-        return self.model._get_jax_state(True, True, True, True)
+        return self.model._get_jax_state(
+            trainable_variables=True,
+            non_trainable_variables=True,
+            optimizer_variables=True,
+            metrics_variables=True,
+        )
 
     def end(self, epoch: int, state: Any, logs: Any, tests: Any) -> None:
         """Writes the state after an epoch into the model, then calls the callbacks."""
