@@ -122,7 +122,7 @@ def _numbers(reader: Reader, values: Any, size: int) -> np.ndarray | None:
 
 
 def _set_objects(array: np.ndarray, shape: tuple[int, ...], values: list[Any]) -> None:
-    array.__setstate__((1, shape, np.dtype(object), False, values))  # type: ignore[arg-type]
+    array.__setstate__((1, shape, np.dtype(object), False, values))  # type: ignore[arg-type]  # NumPy types this for pickled arrays only
 
 
 def _reconstruct(reader: Reader, subtype: Any, shape: Any, code: Any) -> np.ndarray:
