@@ -119,8 +119,8 @@ class TestMetrics(keras.callbacks.Callback):
             return
         if self._test_model is None:
             self._test_model = at_test_rate(self.model, self.experiment)
-            if self.like is not None and self.like._tester is not None:
-                share_predict(self.like._tester, self._test_model)
+            if self.like is not None and self.like._test_model is not None:
+                share_predict(self.like._test_model, self._test_model)
         batches = fixed_batches(self.experiment, self.split, TEST_STREAM)
         predictions = np.asarray(self._test_model.predict(batches, verbose=0))
         values = score(self.experiment.dataset, self.split, predictions.astype("float64"))
