@@ -64,16 +64,16 @@ def test_each_leaves_its_own_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SAVE_EVERY", float("inf"))
     monkeypatch.setattr(checkpoints.RunCheckpoint, "on_train_batch_end", asked_in_the_second_epoch)
     monkeypatch.setattr(checkpoints.RunCheckpoint, "on_epoch_end", fails_in_the_third)
-    prepare, preparations = training.prepare, []
+    set_up, preparations = training.set_up, []
 
     def takes_long(*arguments, **named):
         preparations.append(1)
-        return prepare(*arguments, **named)
+        return set_up(*arguments, **named)
 
     def monotonic():
         return time.monotonic() + 1e6 * len(preparations)
 
-    monkeypatch.setattr(training, "prepare", takes_long)
+    monkeypatch.setattr(training, "set_up", takes_long)
     monkeypatch.setattr(checkpoints, "time", types.SimpleNamespace(monotonic=monotonic))
     workspace = Workspace(str(tmp_path / "runs"), str(tmp_path / "data"), None, "jax", replicas=3)
     retests = (Condition((0.6, 0.8)),)
