@@ -31,12 +31,24 @@ FILES = sorted(
 ERRORS = ("ValueError", "DataError", "DamagedRunError", "ChangedExperimentError", "NotFiniteError")
 
 
+def text(node, parts):
+    """The constants in an expression, and what is known of its names."""
+    found = (
+        part.value if isinstance(part, ast.Constant) else parts.get(getattr(part, "id", ""))
+        for part in ast.walk(node)
+    )
+    return "".join(part for part in found if isinstance(part, str))
+
+
 def messages(source):
-    """Line and constant text of each error of `ERRORS` that is made."""
+    """Line and constant text of each error of `ERRORS` that is made, parts with a name included."""
+    parts = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign) and isinstance(node.value, (ast.Constant, ast.JoinedStr)):
+            parts[ast.unparse(node.targets[0])] = text(node.value, {})
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS:
-            parts = [c.value for a in node.args for c in ast.walk(a) if isinstance(c, ast.Constant)]
-            yield node.lineno, "".join(part for part in parts if isinstance(part, str))
+            yield node.lineno, "".join(text(argument, parts) for argument in node.args)
 
 
 def lacking(source, received=True):
@@ -60,6 +72,8 @@ def test_the_walk_sees():
     assert lacking("raise ValueError(f'{x} is bad')") == [1]
     assert lacking("raise ValueError(f'`x` must be 1. ' f'Received: {x}.')") == []
     assert lacking("raise DataError('`x` must be 1.')") == [1]
+    assert lacking("y = '`x` must be 1.'\nraise DataError(f'{y} Received: {x}.')") == []
+    assert lacking("y = '`x` is 1.'\nraise DataError(f'{y} Received: {x}.')") == [2]
     assert lacking("raise DataError('`x` must be 1.')", received=False) == []
 
 
@@ -79,7 +93,7 @@ MISTAKES = {
     "rate range turned round": (lambda: m3s.MissingModality((0.6, 0.4)), "low <= high"),
     "no such axis": (lambda: m3s.MissingModality(0.5, axis="rows"), "time.*feature"),
     "no such pattern": (lambda: m3s.MissingModality(0.5, pattern="holes"), "span"),
-    "T of other inputs": (lambda: m3s.MissingModality(0.5)({"sound": np.zeros((2, 3))}), "audio"),
+    "T of other inputs": (lambda: m3s.MissingModality({"audio": 0.5})({"sound": np.zeros((2, 3, 1))}), "audio"),
     "no model": (lambda: m3s.WithMissing(print), "keras.Model"),
     "T of another kind": (lambda: m3s.WithMissing(two_outputs(), 0.5), "MissingModality"),
     "no such site": (lambda: m3s.WithMissing(two_outputs(), None, "inner"), "raw.*encoded"),

@@ -72,7 +72,8 @@ def _check_scores(dataset: str, splits: Mapping[str, SplitLike]) -> None:
                 f"rows of {name!r}: {_listed(split.ids[row] for row in rows)}. Leave these rows "
                 "out, or give them their labels."
             )
-    if datasets.find(dataset) is None:
+    # Of a file the reader has warned.
+    if datasets.find(dataset) is None and not datasets.is_file(dataset):
         bounds = [np.abs(split.labels).max(initial=0) for split in splits.values()]
         _warn_of_scale(dataset, float(max(bounds)))
 
