@@ -61,13 +61,12 @@ class LNLN(BaseModel):
     published one is 1 minus the rate at which holes were drawn: it is taken if the batch holds
     that as `text_missing_rate`. Without complement and rate there is no completeness loss.
 
-    Example:
-
-    >>> model = keras_m3s.models.LNLN(depth={"fusion": 4}, adversarial_weight=0.6)    # SIMS
-    >>> model.compile(model.published_optimizer())
-    >>> holed = {"audio": a * m_a, "vision": v * m_v, "text": t * m_t}
-    >>> removed = {"audio": a * (1 - m_a), "vision": v * (1 - m_v), "text": t * (1 - m_t)}
-    >>> model.fit({**holed, "complement": removed}, y, callbacks=model.training_callbacks())
+    Examples:
+        >>> model = keras_m3s.models.LNLN(depth={"fusion": 4}, adversarial_weight=0.6)    # SIMS
+        >>> model.compile(model.published_optimizer())
+        >>> holed = {"audio": a * m_a, "vision": v * m_v, "text": t * m_t}
+        >>> removed = {"audio": a * (1 - m_a), "vision": v * (1 - m_v), "text": t * (1 - m_t)}
+        >>> model.fit({**holed, "complement": removed}, y, callbacks=model.training_callbacks())
 
     Args:
         hidden_size: Width d of every representation.

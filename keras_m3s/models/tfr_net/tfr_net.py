@@ -58,13 +58,12 @@ class TFRNet(BaseModel):
     Number of steps are fixed for the reconstruction alone, whose weights depend on them: by default
     to those of the batch that builds the model. Shorter batches count as padded with zeros.
 
-    Example:
-
-    >>> model = keras_m3s.models.TFRNet(**keras_m3s.models.tfr_net.PRESETS["mosi"])
-    >>> model.compile(model.published_optimizer())
-    >>> holed = {"audio": a * m_a, "vision": v * m_v, "text": t * m_t}
-    >>> removed = {"audio": a * (1 - m_a), "vision": v * (1 - m_v), "text": t * (1 - m_t)}
-    >>> model.fit({**holed, "complement": removed}, y, callbacks=model.training_callbacks())
+    Examples:
+        >>> model = keras_m3s.models.TFRNet(**keras_m3s.models.tfr_net.PRESETS["mosi"])
+        >>> model.compile(model.published_optimizer())
+        >>> holed = {"audio": a * m_a, "vision": v * m_v, "text": t * m_t}
+        >>> removed = {"audio": a * (1 - m_a), "vision": v * (1 - m_v), "text": t * (1 - m_t)}
+        >>> model.fit({**holed, "complement": removed}, y, callbacks=model.training_callbacks())
 
     Args:
         hidden_size: Width d of every attention, a multiple of `heads`. A modality of that width
