@@ -1,5 +1,7 @@
 """TFR-Net: crossmodal attention between all pairs, and what is missing reconstructed in training.
 
+Longer than 350 lines: a third of them are the model's many arguments and what they mean.
+
     h    = alignment(X)                               X with holes; text from a BERT
     r_m  = reconstruction_m(h_m)                      m: text, audio, vision
     y    = classifier(batch norm([e_t, e_a, e_v]))    e_m = gated encoder_m(h_m)
@@ -8,7 +10,6 @@
 Reference: Yuan, Li, Xu, Yu, "Transformer-based feature reconstruction network for robust multimodal
 sentiment analysis", ACM Multimedia 2021; code thuiar/TFR-Net 00f06a6 and thuiar/MMSA a94e65d.
 
-Longer than 350 lines: a third of them are the model's many arguments and what they mean.
 """
 
 from collections.abc import Iterator, Mapping
