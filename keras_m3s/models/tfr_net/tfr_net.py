@@ -9,7 +9,6 @@ Longer than 350 lines: a third of them are the model's many arguments and what t
 
 Reference: Yuan, Li, Xu, Yu, "Transformer-based feature reconstruction network for robust multimodal
 sentiment analysis", ACM Multimedia 2021; code thuiar/TFR-Net 00f06a6 and thuiar/MMSA a94e65d.
-
 """
 
 from collections.abc import Iterator, Mapping
