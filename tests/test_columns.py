@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from keras_m3s import data
-from keras_m3s.data import streaming
 from tests import layouts
 from tfds_builders import testing
 from tfds_builders.limits import DataError
@@ -263,7 +262,7 @@ def test_ch_sims_without_labels_of_single_modalities(tmp_path):
     path = layouts.mmsa(tmp_path, bound=1)
     with pytest.warns(UserWarning, match=r"no labels of \['audio', 'text', 'vision'\] alone"):
         splits = data.load("ch_sims", tmp_path / "data", tmp_path)
-    streamed = streaming.load("ch_sims", tmp_path / "data")
+    streamed = data.load_streamed("ch_sims", tmp_path / "data")
     with pytest.warns(UserWarning, match="ch_sims"):
         wanted = data.load(path)
     for name, split in splits.items():

@@ -226,17 +226,3 @@ def test_rates_on_a_schedule():
     assert seen == [(0.0, 0.0), (0.0, 0.1), (0.0, 0.2)]
     state = ops.convert_to_numpy(outer.missing._rate_state)
     np.testing.assert_allclose(state[:, 1], 0.2, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("cls", "base", "names"),
-    [
-        (m3s.WithMissing, keras.Model, set()),
-        (m3s.MetaModel, keras.Model, {"inner_rates"}),
-        (m3s.M3S, keras.Model, {"inner_rates"}),
-        (m3s.MissingModality, keras.layers.Layer, {"adapt", "missing_rate", "modalities", "sample_draws"}),
-    ],
-)  # fmt: skip
-def test_classes_show_what_users_call(cls, base, names):
-    shown = set(dir(cls)) - set(dir(base))
-    assert {name for name in shown if not name.startswith("_")} == names

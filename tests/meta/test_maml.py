@@ -29,7 +29,12 @@ def gradient(function, steps, **settings):
     theta = [ops.convert_to_tensor(value) for value in THETA]
     zeros = [ops.zeros(()) for _ in range(3)]
     batches = [ops.convert_to_tensor(np.float32(c)) for c in (C1, C2)]
-    gradients, output = function(quadratic, theta, State(zeros[:2], zeros[2:]), *batches, inner)
+    state = State(zeros[:2], zeros[2:])
+    gradients, output, at_theta = function(quadratic, theta, state, *batches, inner)
+    first = C1 if steps else C2  # without inner steps the loss at theta is that of the query
+    expected = 0.5 * np.sum((THETA - first) ** 2)
+    if settings.get("transform") is None:
+        np.testing.assert_allclose(ops.convert_to_numpy(at_theta), expected, rtol=1e-6)
     counts = [*output.state.non_trainable, *output.state.metrics]
     return [float(ops.convert_to_numpy(v)) for v in gradients], [int(v) for v in counts]
 
@@ -68,9 +73,9 @@ def test_support_is_transformed_once(first_order):
 
 def reptile(loss, theta, state, support, query, inner):
     """theta - theta_K; Nichol et al., 2018. Another meta-gradient is a function like this."""
-    adapted, state = maml.adapt(loss, theta, state, support, inner)
+    adapted, state, at_theta = maml.adapt(loss, theta, state, support, inner)
     gradients = [t - a for t, a in zip(theta, adapted, strict=True)]
-    return gradients, loss(adapted, state, query)
+    return gradients, loss(adapted, state, query), at_theta
 
 
 def test_another_meta_gradient():
@@ -107,4 +112,5 @@ def test_another_meta_gradient_in_fit():
     adapted = C1 + 0.7**3 * (THETA[0] - C1)
     expected = THETA[0] - 0.5 * (THETA[0] - adapted)
     np.testing.assert_allclose(ops.convert_to_numpy(model.theta), expected, rtol=1e-6)
-    np.testing.assert_allclose(history["loss"][0], 0.5 * (adapted - C2) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(history["loss"][0], 0.5 * (THETA[0] - C1) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(history["adapted_loss"][0], 0.5 * (adapted - C2) ** 2, rtol=1e-6)

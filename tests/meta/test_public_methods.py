@@ -5,15 +5,16 @@ import pytest
 
 import keras_m3s as m3s
 
+WRAPPED = {"compile", "evaluate", "export", "fit", "predict", "quantize"}
 INNER = {"first_order", "inner_learning_rate", "inner_rates", "inner_steps"}
 
 # class: (names it adds to Keras' class, names it adds to an instance, methods with a docstring)
 PUBLIC = {
-    m3s.WithMissing: (set(), {"missing", "model", "site"}, {"compile"}),
-    m3s.MetaModel: ({"inner_rates"}, {"missing", "model", "site"} | INNER, {"inner_rates"}),
+    m3s.WithMissing: (set(), {"missing", "model", "site"}, WRAPPED),
+    m3s.MetaModel: ({"inner_rates"}, {"missing", "model", "site"} | INNER, {"inner_rates", "fit"}),
     m3s.M3S: ({"inner_rates"}, {"missing", "model", "site"} | INNER, set()),
 }
-LAYER = {"modalities", "sample_draws"}
+LAYER = {"adapt", "missing_rate", "modalities", "sample_draws"}
 
 
 def public(names):
