@@ -173,11 +173,15 @@ def test_published_outputs_and_losses(numbers: dict[str, np.ndarray]) -> None:
     np.testing.assert_allclose(loss, numbers["out/eval_mode_loss"], rtol=1e-5)
 
 
+# What all keys share, the softmax of attention does not see.
+SHARED_BY_KEYS = r"norm_k\.bias$"
+
+
 def test_published_gradients(numbers: dict[str, np.ndarray]) -> None:
     model, x, y = published(numbers)
     grads = parity.part(numbers, "grad")
     grads = {k: v for k, v in grads.items() if not k.startswith("bertmodel.")}
-    parity.assert_gradients(OneDict(model), OneDict.flat(x), y, grads)
+    parity.assert_gradients(OneDict(model), OneDict.flat(x), y, grads, zero=SHARED_BY_KEYS)
 
 
 @pytest.mark.once
@@ -219,7 +223,8 @@ def test_published_bert(numbers: dict[str, np.ndarray]) -> None:
     parity.load_golden_weights(model, parity.part(numbers, "param"))
     loss = parity.run(trained_on, model, x, y)["l"]
     np.testing.assert_allclose(loss, numbers["out/loss"], rtol=1e-5)
-    parity.assert_gradients(OneDict(model), OneDict.flat(x), y, parity.part(numbers, "grad"))
+    grads = parity.part(numbers, "grad")
+    parity.assert_gradients(OneDict(model), OneDict.flat(x), y, grads, zero=SHARED_BY_KEYS)
     assert not parity.part(numbers, "grad")["bertmodel.model.embeddings.word_embeddings.weight"][
         0
     ].any()
@@ -295,7 +300,7 @@ def test_other_configurations_match_pytorch(name: str, rows: int) -> None:
         expected = found[theirs].detach().numpy()
         np.testing.assert_allclose(ours[ours_name], expected, rtol=1e-5, atol=1e-5, err_msg=theirs)
     grads = {n: p.grad.numpy() for n, p in reference.named_parameters()}
-    parity.assert_gradients(OneDict(model), OneDict.flat(x), y, grads)
+    parity.assert_gradients(OneDict(model), OneDict.flat(x), y, grads, zero=SHARED_BY_KEYS)
 
 
 @pytest.mark.once
@@ -422,7 +427,9 @@ def test_norm_of_nearly_equal_entries() -> None:
     layer = CentredNorm(epsilon=1e-5)
     centred = x.astype("float64") - x.astype("float64").mean(-1, keepdims=True)
     expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-    np.testing.assert_allclose(numpy(layer(x)), expected, atol=2e-5)
+    # A unit in the last place of the mean, over the least deviation.
+    atol = np.finfo("float32").eps / np.sqrt(1e-5)
+    np.testing.assert_allclose(numpy(layer(x)), expected, atol=atol)
     assert not numpy(layer(np.ones((1, 2, 16), "float32"))).any()
 
 
