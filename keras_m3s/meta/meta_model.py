@@ -141,7 +141,8 @@ class MetaModel(WithMissing):
         """The output with the loss at theta, and the mean of those at theta_K among the logs."""
         rows = functional.batch_size(query[0])
         with functional.stateless_scope(self, theta, output.state) as scope:
-            self._adapted_loss.update_state(output.loss, sample_weight=rows)
+            loss = backend.over_all_replicas(output.loss)
+            self._adapted_loss.update_state(loss, sample_weight=rows)
             mean = self._adapted_loss.result()
         state = functional.updated_state(self, output.state, scope)
         logs = {self._adapted_loss.name: mean}

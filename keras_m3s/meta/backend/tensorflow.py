@@ -115,6 +115,12 @@ def every_other(array: Tensor, first: Any) -> Tensor:
     return tf.gather(array, tf.range(first, tf.shape(array)[0], 2))
 
 
+def over_all_replicas(loss: Tensor) -> Tensor:
+    """The mean loss of a batch from a replica's loss, which Keras divides by their number."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return loss if replicas == 1 else loss * replicas
+
+
 def train_step(model: Model, gradient: BatchGradient, data: Any) -> dict[str, Tensor]:
     """`train_step` of a `keras.Model`, which follows `gradient` instead of the plain gradient."""
     trainable = [tf.convert_to_tensor(v.value) for v in model.trainable_variables]
@@ -131,8 +137,7 @@ def train_step(model: Model, gradient: BatchGradient, data: Any) -> dict[str, Te
     model.optimizer.apply(gradients, model.trainable_variables)
     functional.assign_state(model, state, output.state)
     # Keras divides the loss by the number of replicas, for their gradients are summed.
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    loss = output.loss if replicas == 1 else output.loss * replicas
+    loss = over_all_replicas(output.loss)
     keras_private.update_loss_tracker(model, loss, functional.batch_size(x))
     return {**model.compute_metrics(x, y, output.outputs, sample_weight), **output.logs}
 

@@ -77,6 +77,11 @@ def every_other(array: Tensor, first: Any) -> Tensor:
     return array[first::2]
 
 
+def over_all_replicas(loss: Tensor) -> Tensor:
+    """Returns `loss`: Keras trains on one device."""
+    return loss
+
+
 def train_step(model: Model, gradient: BatchGradient, data: Any) -> dict[str, Tensor]:
     """`train_step` of a `keras.Model`, which follows `gradient` instead of the plain gradient."""
     trainable = [v.value for v in model.trainable_variables]
