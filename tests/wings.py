@@ -24,7 +24,7 @@ WINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "data": ("data sets to splits to batches", ("modalities", "utils", "registry", "missing", "tfds_builders")),
     "features": ("clips to features", ("modalities", "utils", "data", "tfds_builders")),
     "meta": ("Algorithm 1 for any Keras model", ("modalities", "utils", "missing")),
-    "evaluation": ("what any compiled model withstands: tables, comparisons, pictures", ("registry", "missing")),
+    "evaluation": ("what any compiled model withstands: tables, comparisons, pictures", ("modalities", "registry", "missing")),
     "models": ("the base models and their published weights", ("modalities", "utils", "layers", "losses", "optimizers", "metrics", "data")),
     "experiments": ("an experiment to a trained and tested run", ("utils", "registry", "missing", "layers", "metrics", "data", "meta", "models")),
     "inference": ("a trained run to predictions and exports", ("modalities", "utils", "missing", "layers", "data", "experiments")),

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_m3s.data.split import SplitLike
-from keras_m3s.modalities import DRAWS, MODALITIES, TEXT_BERT, length_key
+from keras_m3s.modalities import DRAWS, TEXT_BERT, length_key
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -82,10 +82,11 @@ class Batches(keras.utils.PyDataset):
                 "`double=True` must go with `shuffle=True`: without shuffling, support and query "
                 "would be the same rows. Received: shuffle=False."
             )
-        if draws is not None and draws.shape != (len(split), len(MODALITIES), 2):
+        if draws is not None and draws.shape != (len(split), len(split.modalities), 2):
             raise ValueError(
-                f"`draws` must be of shape ({len(split)}, {len(MODALITIES)}, 2), one row per "
-                f"example of {split.name!r}. Received: {draws.shape}."
+                f"`draws` must be of shape ({len(split)}, {len(split.modalities)}, 2), one row per "
+                f"example of {split.name!r} and the modalities {split.modalities}. "
+                f"Received: {draws.shape}."
             )
         if drop_remainder and len(split) < batch_size:
             raise ValueError(
@@ -182,7 +183,7 @@ def trim_padding(x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Args:
         x: Features of a batch. Modalities without lengths are not cut.
     """
-    known = [m for m in MODALITIES if m in x and length_key(m) in x]
+    known = [m for m in x if length_key(m) in x]
     shares = [x[length_key(m)].max() / x[m].shape[1] for m in known]
     if TEXT_BERT in x:
         shares.append(x[TEXT_BERT][:, 1].sum(axis=1).max() / x[TEXT_BERT].shape[2])
@@ -220,7 +221,7 @@ def as_tf_dataset(batches: Batches) -> "tf.data.Dataset":
         return tf.TensorSpec(shape, array.dtype)
 
     x, y = batches[0]
-    axes = {**dict.fromkeys(MODALITIES, 1), TEXT_BERT: 2}
+    axes = {**{key: 1 for key in x if length_key(key) in x}, TEXT_BERT: 2}
     signature = ({key: spec(array, axes.get(key)) for key, array in x.items()}, spec(y))
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from keras_m3s.data.split import Split, as_split
-from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
+from keras_m3s.data.split import SENTIMENT, Split, as_split
+from keras_m3s.modalities import INDEX
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
+
+UNIMODAL = "label_"
+"""What the names of labels of one modality alone begin with."""
+
+NO_ARRAYS = ("id", "raw_text", INDEX)
+"""Features that are not read into an array of their own."""
 
 Example: TypeAlias = Mapping[str, Any]
 """An example as TFDS returns it: feature -> array, number or bytes."""
@@ -18,6 +24,8 @@ Example: TypeAlias = Mapping[str, Any]
 
 def read_split(builder: "DatasetBuilder", split: str) -> Split:
     """Reads a split into arrays that are allocated once, so that nothing is held twice.
+
+    Besides `id`, `label`, `index`, `raw_text` and `label_*`, every feature of the data set is read.
 
     Args:
         builder: A prepared TFDS builder.
@@ -27,8 +35,7 @@ def read_split(builder: "DatasetBuilder", split: str) -> Split:
         ValueError: Examples are missing.
     """
     size = builder.info.splits[split].num_examples
-    unimodal_keys = [f"label_{modality}" for modality in MODALITIES]
-    keys = (*map(length_key, MODALITIES), *unimodal_keys, "label")
+    keys = [key for key in builder.info.features if key not in NO_ARRAYS]
     ids = [""] * size
 
     def numbered() -> Iterator[tuple[int, Example]]:
@@ -43,19 +50,25 @@ def read_split(builder: "DatasetBuilder", split: str) -> Split:
             f"{builder.data_dir} must hold {size} segments in {split}. Received: "
             f"{sum(map(bool, ids))}. Remove that folder to prepare it again."
         )
+    labels = arrays.pop("label")
     unimodal = {
-        m: arrays.pop(key)
-        for m, key in zip(MODALITIES, unimodal_keys, strict=True)
-        if key in arrays
+        key.removeprefix(UNIMODAL): arrays.pop(key)
+        for key in list(arrays)
+        if key.startswith(UNIMODAL)
     }
-    return as_split(split, arrays, arrays.pop("label"), ids, unimodal)
+    return as_split(split, arrays, labels, ids, unimodal, scores_task(builder))
+
+
+def scores_task(builder: "DatasetBuilder") -> str:
+    """Task of a data set whose labels are scores, `keras_m3s.data.split.SENTIMENT` by default."""
+    return str((builder.info.metadata or {}).get("task", SENTIMENT))
 
 
 def filled(
     builder: "DatasetBuilder",
     examples: Iterable[tuple[int, Example]],
     size: int,
-    keys: Iterable[str] = (),
+    keys: Iterable[str],
 ) -> dict[str, np.ndarray]:
     """Arrays of features, filled from examples of a prepared data set.
 
@@ -65,7 +78,7 @@ def filled(
         builder: A prepared TFDS builder.
         examples: Pairs of row and example; rows without an example stay 0.
         size: Number of rows.
-        keys: Features to read besides sequences and tokens.
+        keys: Features to read.
 
     Returns:
         Feature -> array `(size, ...)`.
@@ -73,7 +86,7 @@ def filled(
     features, metadata = builder.info.features, builder.info.metadata or {}
     steps, absent = metadata.get("steps", {}), metadata.get("absent", ())
     arrays: dict[str, np.ndarray] = {}
-    wanted = (*MODALITIES, TEXT_BERT, *keys)
+    wanted = tuple(keys)
     for row, example in examples:
         for key in wanted:
             value = np.asarray(example.get(key, ()))

@@ -7,9 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_m3s.modalities import INDEX, MODALITIES, length_key
+from keras_m3s.modalities import INDEX, length_key, modalities_in
 
 SPLITS = ("train", "valid", "test")
+
+SENTIMENT, REGRESSION, CLASSIFICATION = "sentiment", "regression", "classification"
+"""Tasks: what the labels are, which decides the loss and the metrics. `SENTIMENT` are scores of
+sentiment, which have metrics of their own; other scores are `REGRESSION`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,13 +22,14 @@ class Split:
 
     Attributes:
         name: `train`, `valid` or `test`.
-        features: `audio`, `vision`, `text` float32 `(n, steps, dim)`; `text_bert` int32
-            `(n, 3, steps)` if the data has tokens; `audio_length`, `vision_length`, `text_length`
-            and `index` int32 `(n,)`. `index` is the row, 0 .. n-1.
-        labels: Float32 `(n,)` for regression, int32 `(n,)` for classes.
+        features: Modality -> float32 `(n, steps, dim)` or `(n, dim)`, NaN where nothing was
+            measured; `text_bert` int32 `(n, 3, steps)` if the data has tokens; `*_length` of
+            modalities that have padding, and `index`, int32 `(n,)`. `index` is the row, 0 .. n-1.
+        labels: Float32 `(n,)` scores, int32 `(n,)` classes.
         ids: `n` names, `video$_$clip`.
         unimodal: Modality -> float32 `(n,)`, labels of that modality alone, if the data set has
             them (CH-SIMS). Batches leave them out, since no base model learns from them.
+        task: `SENTIMENT`, `REGRESSION` or `CLASSIFICATION`.
     """
 
     name: str
@@ -32,14 +37,20 @@ class Split:
     labels: np.ndarray
     ids: list[str]
     unimodal: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    task: str = SENTIMENT
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in the order of the draws of a batch."""
+        return modalities_in({key: array.shape for key, array in self.features.items()})
+
+    @property
     def lengths(self) -> dict[str, np.ndarray]:
         """Modality -> true steps int32 `(n,)`, for the modalities that have lengths."""
-        keys = {modality: length_key(modality) for modality in MODALITIES}
+        keys = {modality: length_key(modality) for modality in self.modalities}
         return {m: self.features[key] for m, key in keys.items() if key in self.features}
 
     def take(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
@@ -62,10 +73,27 @@ def as_split(
     labels: np.ndarray,
     ids: list[str],
     unimodal: Mapping[str, np.ndarray],
+    scores: str = SENTIMENT,
 ) -> Split:
-    """Adds the row index to features and makes a `Split` of them."""
+    """Adds the row index to features and makes a `Split` of them.
+
+    Args:
+        name: As of `Split`, likewise `features`, `labels`, `ids` and `unimodal`.
+        scores: Task of the data if its labels are scores.
+    """
     index = np.arange(len(ids), dtype=np.int32)
-    return Split(name, {**features, INDEX: index}, labels, ids, dict(unimodal))
+    features = {**features, INDEX: index}
+    return Split(name, features, labels, ids, dict(unimodal), task_of(labels, scores))
+
+
+def task_of(labels: np.ndarray, scores: str = SENTIMENT) -> str:
+    """Task of a data set: `CLASSIFICATION` if its labels are ints.
+
+    Args:
+        labels: Float or int array.
+        scores: Task of the data set if its labels are floats.
+    """
+    return scores if np.issubdtype(labels.dtype, np.floating) else CLASSIFICATION
 
 
 class SplitLike(Protocol):
@@ -75,6 +103,7 @@ class SplitLike(Protocol):
         name: `train`, `valid` or `test`.
         labels: As in `Split`.
         ids: As in `Split`.
+        task: As in `Split`.
     """
 
     @property
@@ -85,6 +114,14 @@ class SplitLike(Protocol):
 
     @property
     def ids(self) -> list[str]: ...
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in the order of the draws of a batch."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_m3s.data import decoding, loading
-from keras_m3s.data.split import SPLITS
-from keras_m3s.modalities import INDEX, MODALITIES, length_key
+from keras_m3s.data.split import SPLITS, task_of
+from keras_m3s.modalities import INDEX, length_key, modalities_in
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
@@ -30,7 +30,7 @@ class StreamedSplit:
 
     Attributes:
         name: As given.
-        labels: As in `keras_m3s.data.Split`, likewise `ids` and `unimodal`.
+        labels: As in `keras_m3s.data.Split`, likewise `ids`, `unimodal`, `task` and `modalities`.
         lengths: Modality -> true steps int32 `(n,)`.
 
     Raises:
@@ -49,12 +49,11 @@ class StreamedSplit:
         self.name, self._builder = name, builder
         self._source = builder.as_data_source(name)
         absent = (builder.info.metadata or {}).get("absent", ())
-        small = [*(length_key(m) for m in MODALITIES), *(f"label_{m}" for m in MODALITIES), "id",
-                 "label", INDEX]  # fmt: skip
-        large = {key: SkipDecoding() for key in builder.info.features if key not in small}
-        columns: dict[str, list[Any]] = {
-            key: [] for key in small if key in builder.info.features and key not in absent
-        }
+        features = builder.info.features
+        small = [key for key in features if features[key].shape == () and key != "raw_text"]
+        large = {key: SkipDecoding() for key in features if key not in small}
+        self._large = [key for key in large if key not in (*absent, *decoding.NO_ARRAYS)]
+        columns: dict[str, list[Any]] = {key: [] for key in small if key not in absent}
         for row in builder.as_data_source(name, decoders=large):
             for key, values in columns.items():
                 values.append(row[key])
@@ -62,13 +61,20 @@ class StreamedSplit:
         self._positions = order.astype(np.int64)  # row -> position in the files
 
         def column(key: str) -> np.ndarray:
-            kind = decoding.memory_type(builder.info.features[key].np_dtype)
+            kind = decoding.memory_type(features[key].np_dtype)
             return np.asarray(columns[key], dtype=kind)[order]
 
         self.ids = [columns["id"][position].decode() for position in order]
         self.labels = column("label")
-        self.lengths = {m: column(length_key(m)) for m in MODALITIES if length_key(m) in columns}
-        self.unimodal = {m: column(f"label_{m}") for m in MODALITIES if f"label_{m}" in columns}
+        self.task = task_of(self.labels, decoding.scores_task(builder))
+        self.modalities = modalities_in({key: (None, *features[key].shape) for key in self._large})
+        keys = {m: length_key(m) for m in self.modalities if length_key(m) in columns}
+        self.lengths = {m: column(key) for m, key in keys.items()}
+        self.unimodal = {
+            key.removeprefix(decoding.UNIMODAL): column(key)
+            for key in columns
+            if key.startswith(decoding.UNIMODAL)
+        }
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,7 +83,7 @@ class StreamedSplit:
         """Features of the given rows, in that order, as from `Split.take`."""
         positions = self._positions[np.asarray(rows)].tolist()
         examples = enumerate(self._source.__getitems__(positions))
-        arrays = decoding.filled(self._builder, examples, len(positions))
+        arrays = decoding.filled(self._builder, examples, len(positions), self._large)
         arrays.update({length_key(m): length[rows] for m, length in self.lengths.items()})
         return {**arrays, INDEX: np.asarray(rows, dtype=np.int32)}
 

@@ -13,7 +13,8 @@ from keras_m3s.missing.layer import MissingModality
 from keras_m3s.missing.mixture import Mixture
 from keras_m3s.missing.patterns import as_rates
 from keras_m3s.missing.transform import Axis, Holes, cut, fixed_draws
-from keras_m3s.missing.views import InputView, modalities_in
+from keras_m3s.missing.views import InputView
+from keras_m3s.modalities import modalities_in
 
 CHUNK = 1024
 """Rows whose holes are made at once."""

@@ -69,7 +69,11 @@ def train_batches(experiment: Experiment, split: SplitLike) -> Batches:
     draws = None
     method = methods.CARDS[experiment.method]
     if method.fixed_draws:
-        draws = fixed_draws(len(split), seed=_stream(experiment.hole_seed, 2 + experiment.seed))
+        draws = fixed_draws(
+            len(split),
+            len(split.modalities),
+            seed=_stream(experiment.hole_seed, 2 + experiment.seed),
+        )
     return Batches(
         split,
         experiment.batch_size,
@@ -89,7 +93,8 @@ def fixed_batches(experiment: Experiment, split: SplitLike, stream: int) -> Batc
         split: The data.
         stream: Number of the random stream; another one for each split.
     """
-    draws = fixed_draws(len(split), seed=_stream(experiment.hole_seed, stream))
+    seed = _stream(experiment.hole_seed, stream)
+    draws = fixed_draws(len(split), len(split.modalities), seed=seed)
     return Batches(split, experiment.batch_size, draws=draws)
 
 

@@ -9,8 +9,15 @@ import numpy as np
 from keras import ops
 
 from keras_m3s.missing.layer import MissingModality
-from keras_m3s.missing.views import NO_MODALITIES, SUFFIXES, InputView
-from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT, presence_key
+from keras_m3s.missing.views import InputView
+from keras_m3s.modalities import (
+    COMPLEMENT,
+    DRAWS,
+    NO_MODALITIES,
+    SUFFIXES,
+    TEXT_BERT,
+    presence_key,
+)
 
 TRANSFORMED = "transformed"
 """Key of the inputs that T was applied to already, in a batch for several passes."""

@@ -24,7 +24,7 @@ from keras_m3s.missing.arguments import (
 from keras_m3s.missing.filling import Filling, channel_axis
 from keras_m3s.missing.patterns import as_rates
 from keras_m3s.missing.transform import Axis, Holes, axis_of, cut, sample_draws
-from keras_m3s.modalities import DRAWS, presence_key
+from keras_m3s.modalities import DRAWS, modalities_in, presence_key
 from keras_m3s.registry import patterns
 
 LEARNED = "learned"
@@ -173,7 +173,7 @@ class MissingModality(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         shapes = self.view.split_shapes(input_shape)
         if not self._rates:
-            self._name(views.modalities_in(shapes), {})
+            self._name(modalities_in(shapes), {})
         if self.fill == LEARNED:
             for name, axis in zip(self._rates, self._axes, strict=True):
                 if name in shapes:
@@ -278,7 +278,7 @@ class MissingModality(keras.layers.Layer):
             return input_shape
         shapes = {name: shape for name, shape in input_shape.items() if name != DRAWS}
         if self.presence:
-            names = self._rates or views.modalities_in(shapes)
+            names = self._rates or modalities_in(shapes)
             shapes |= {presence_key(name): shapes[name] for name in names if name in shapes}
         return shapes
 

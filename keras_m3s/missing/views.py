@@ -5,11 +5,6 @@ from typing import Any
 
 from keras import ops
 
-from keras_m3s.modalities import COMPLEMENT, DRAWS, INDEX, MISSING_INDEX, MODALITIES, TEXT_BERT
-
-NO_MODALITIES = (DRAWS, COMPLEMENT, INDEX, MISSING_INDEX)
-SUFFIXES = ("_length", "_present")
-
 Structure = Any
 """Dict, list or tuple of tensors, or a single tensor."""
 
@@ -99,34 +94,6 @@ class InputView:
         if self.slices is not None:
             return {name: [part.start, part.stop] for name, part in self.slices.items()}
         return None if self.names is None else list(self.names)
-
-
-def modalities_in(shapes: Mapping[str, Sequence[int | None]]) -> tuple[str, ...]:
-    """Names of the modalities among the entries of a dict: sequences and vectors.
-
-    The names in `MODALITIES` come first, in that order, then the others alphabetically, since
-    compiled steps do not keep the order of a dict.
-
-    Args:
-        shapes: Entry -> shape with the batch axis.
-
-    Raises:
-        ValueError: There is none.
-    """
-    names = [
-        name
-        for name, shape in shapes.items()
-        if len(shape) >= 2 and name not in NO_MODALITIES and not name.endswith(SUFFIXES)
-    ]
-    if TEXT_BERT in names:  # tokens are the modality text in another form
-        names[names.index(TEXT_BERT)] = "text"
-    if not names:
-        raise ValueError(
-            "`inputs` must hold at least one modality of shape (batch, ..., dim). "
-            f"Received: {dict(shapes)}."
-        )
-    order = {name: number for number, name in enumerate(MODALITIES)}
-    return tuple(sorted(set(names), key=lambda name: (order.get(name, len(order)), name)))
 
 
 def _as_slice(name: str, part: Any) -> slice:
