@@ -8,7 +8,7 @@ in evaluation alike.
 import inspect
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -48,6 +48,9 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
 
     Reference: M3S, section 4.4 (ORIG, ORIG + SPL-TRN).
     """
+
+    # Entries of the configuration that are objects by themselves.
+    _objects: ClassVar[tuple[str, ...]] = ("model", "missing")
 
     def __init__(
         self,
@@ -145,11 +148,11 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
             return self.model(inputs)
         return self.model(inputs, training=training)
 
-    def _transform(self, inputs: Any) -> Any:
+    def _transform(self, inputs: Any, missing: MissingModality | None) -> Any:
         """`inputs` with T applied once for several passes: raw features, whose draws are there."""
-        if self.missing is None or self.site != "raw":
+        if missing is None or self.site != "raw":
             return inputs
-        return {**inputs, TRANSFORMED: self._apply_missing(inputs, self.missing)}
+        return {**inputs, TRANSFORMED: self._apply_missing(inputs, missing)}
 
     def _apply_missing(self, features: Mapping[str, Any], missing: MissingModality) -> Any:
         """What the model takes of raw features, with holes as their draws say."""
@@ -311,7 +314,7 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
         cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> "WithMissing":
         config = dict(config)
-        for name in ("model", "missing"):
+        for name in cls._objects:
             if name in config:
                 config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         return cls(**config)

@@ -12,6 +12,7 @@ from typing import Any
 import wrapt
 
 CLASSES: tuple[str, ...] = (
+    "Adam",
     "BatchNorm",
     "CPC",
     "DecoupledAdam",
@@ -20,6 +21,7 @@ CLASSES: tuple[str, ...] = (
     "GradientReversal",
     "GroupedAdam",
     "HoldingAdam",
+    "InnerRates",
     "LSTM",
     "LNLN",
     "Linear",
@@ -32,6 +34,7 @@ CLASSES: tuple[str, ...] = (
     "MissingModality",
     "PearsonCorrelation",
     "RunningSumAdam",
+    "SGD",
     "SelfMM",
     "SentimentAccuracy",
     "SentimentF1",

@@ -150,13 +150,15 @@ def test_the_log_has_the_loss_of_what_is_served():
 
 
 def test_a_runaway_inner_rate_is_warned_of_once():
-    callback = m3s.meta.meta_model.WarnOfInnerRate()
+    callback = m3s.meta.warn_of_inner_rate.WarnOfInnerRate()
     with pytest.warns(UserWarning, match="Lower `inner_learning_rate`"):
         callback.on_epoch_end(1, {"loss": 1.9, "adapted_loss": 0.5})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         callback.on_epoch_end(2, {"loss": 1.9, "adapted_loss": 0.5})
-        m3s.meta.meta_model.WarnOfInnerRate().on_epoch_end(1, {"loss": 0.6, "adapted_loss": 0.5})
+        m3s.meta.warn_of_inner_rate.WarnOfInnerRate().on_epoch_end(
+            1, {"loss": 0.6, "adapted_loss": 0.5}
+        )
 
 
 def test_a_fit_that_fails_leaves_the_weights():

@@ -56,6 +56,17 @@ def all_reduce_sum(gradients: Values) -> Values:
     return gradients
 
 
+def map_tasks(fn: Callable[..., Aux], *batches: Any) -> Aux:
+    """`fn` of each task, all at once: leaves of `batches` and of the result begin with the tasks.
+
+    Args:
+        fn: Pure function of a task's batches.
+        batches: Structures of arrays `(tasks, ...)` or `None`.
+    """
+    mapped: Aux = jax.vmap(fn)(*batches)
+    return mapped
+
+
 def rows_of_this_replica(sample: Callable[[Any], Tensor], batch_size: Any) -> Tensor:
     """`sample(batch_size)`: on JAX there are no replicas within a step."""
     return sample(batch_size)

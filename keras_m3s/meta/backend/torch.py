@@ -33,6 +33,8 @@ def gradient(
         v if differentiable and v.requires_grad else v.detach().requires_grad_() for v in values
     ]
     loss, aux = fn(values)
+    if not values:
+        return [], keras.tree.map_structure(_detach, aux)
     gradients = torch.autograd.grad(loss, values, create_graph=differentiable, allow_unused=True)
     gradients = [
         torch.zeros_like(v) if g is None else g for v, g in zip(values, gradients, strict=True)
@@ -65,6 +67,25 @@ def repeat(
 def all_reduce_sum(gradients: Values) -> Values:
     """Returns `gradients`: Keras' trainer on PyTorch runs on one device."""
     return gradients
+
+
+def map_tasks(fn: Callable[..., Aux], *batches: Any) -> Aux:
+    """`fn` of each task, one after another: leaves of `batches` and of the result begin with the
+    tasks.
+
+    Args:
+        fn: Pure function of a task's batches.
+        batches: Structures of arrays `(tasks, ...)` or `None`.
+    """
+    size = next(a.shape[0] for a in keras.tree.flatten(batches) if a is not None)
+    results = [
+        fn(*keras.tree.map_structure(lambda a, t=task: None if a is None else a[t], batches))
+        for task in range(size)
+    ]
+    stacked: Aux = keras.tree.map_structure(
+        lambda *each: None if each[0] is None else keras.ops.stack(each), *results
+    )
+    return stacked
 
 
 def rows_of_this_replica(sample: Callable[[Any], Tensor], batch_size: Any) -> Tensor:
