@@ -198,6 +198,13 @@ def without_none(x: Structure) -> Structure:
     return x
 
 
+def checked(x: Structure) -> Structure:
+    """Inputs without absent modalities; infinity is refused, see `check_finite`."""
+    x = without_none(x)
+    check_finite(x)
+    return x
+
+
 def check_finite(x: Structure) -> None:
     """Raises `ValueError` if an array of inputs holds infinity, which is a fault of the data."""
     named = x.items() if isinstance(x, Mapping) else [("inputs", x)]

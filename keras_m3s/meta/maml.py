@@ -27,7 +27,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from keras import ops
 
-from keras_m3s.meta import backend
+from keras_m3s.meta import backend, functional
 from keras_m3s.meta.functional import Batch, LossFunction, LossOutput, State, Tensor, Values
 from keras_m3s.meta.inner_optimizers import SGD, InnerOptimizer
 
@@ -148,7 +148,7 @@ def gradient(
         adapted, after, at_theta = values, state, first
         if inner.differentiable:
             adapted, after, at_theta, _ = adapt(loss, values, state, support, inner)
-        scaled, output = scaled_loss(loss(adapted, after, query), inner.loss_scale)
+        scaled, output = functional.scaled_loss(loss(adapted, after, query), inner.loss_scale)
         return scaled, (output, at_theta if inner.steps else output.loss)
 
     gradients, (output, at_theta) = backend.gradient(query_loss, theta)
@@ -174,7 +174,7 @@ def adapt(
 
     def step(theta: Values, state: State, first: Tensor, count: Tensor, memory: Values) -> Carry:
         def support_loss(values: Values) -> tuple[Tensor, LossOutput]:
-            return scaled_loss(loss(_placed(theta, moving, values), state, transformed),
+            return functional.scaled_loss(loss(_placed(theta, moving, values), state, transformed),
                                inner.loss_scale)  # fmt: skip
 
         now = [theta[i] for i in moving]
@@ -210,11 +210,6 @@ def for_query(inner: InnerLoop, before: State, after: State) -> State:
         return after
     values = zip(inner.query_only, before.non_trainable, after.non_trainable, strict=True)
     return State([old if kept else new for kept, old, new in values], after.metrics)
-
-
-def scaled_loss(output: LossOutput, scale: Tensor | None) -> tuple[Tensor, LossOutput]:
-    """The scaled loss, and the output as it is."""
-    return output.loss if scale is None else output.loss * scale, output
 
 
 def unscale(gradients: Values, scale: Tensor) -> Values:

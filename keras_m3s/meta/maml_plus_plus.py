@@ -16,7 +16,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from keras_m3s.meta import backend, maml
+from keras_m3s.meta import backend, functional, maml
 from keras_m3s.meta.functional import Batch, LossFunction, LossOutput, State, Tensor, Values
 from keras_m3s.meta.maml import InnerLoop
 
@@ -69,7 +69,7 @@ def gradient(
         return found, losses[0]
 
     def query_loss(values: Values, before: State) -> tuple[Tensor, LossOutput]:
-        return maml.scaled_loss(loss(values, before, query), inner.loss_scale)
+        return functional.scaled_loss(loss(values, before, query), inner.loss_scale)
 
     def weighted_loss(values: Values) -> tuple[Tensor, tuple[LossOutput, Tensor]]:
         found, at_theta = path(values)

@@ -25,12 +25,12 @@ from keras_m3s.meta import (
     maml,
     maml_plus_plus,
     mldg,
+    passes,
     reptile,
     rows,
 )
 from keras_m3s.meta.copying import copy_of
-from keras_m3s.meta.draws import add_draws
-from keras_m3s.meta.functional import Batch, LossOutput, State, Tensor, Values
+from keras_m3s.meta.functional import Batch, LossOutput, OfOptimizer, State, Tensor, Values
 from keras_m3s.meta.inner_optimizers import InnerOptimizer
 from keras_m3s.meta.inner_rates import InnerRates
 from keras_m3s.meta.inputs import is_modality
@@ -187,35 +187,33 @@ class MetaModel(WithMissing):
             )
         return [self._rates[pattern] for pattern in found if pattern is not None]
 
-    # Keras calls it with `(state, data)` on JAX, elsewhere with `(data)`.
     def train_step(self, *arguments: Any) -> Any:
         return backend.train_step(self, self._batch_gradient, *arguments)
 
     def _batch_gradient(
-        self, theta: Values, state: State, batch: Batch, loss_scale: Tensor | None
+        self, theta: Values, state: State, batch: Batch, of_optimizer: OfOptimizer
     ) -> tuple[Values, LossOutput, Batch]:
         """The meta-gradient of a batch, as a pure function; a `functional.BatchGradient`."""
         support, query = (batch, batch) if self.same_rows else rows.split(batch, self.tasks)
-        if self.missing is not None:
-            layers = (self.support_missing or self.missing, self.missing)
-            with functional.stateless_scope(self, theta, state) as scope:
-                support, query = (
-                    (add_draws(self._features(x), layer), *others)
-                    for (x, *others), layer in zip((support, query), layers, strict=True)
-                )
-            state = functional.updated_state(self, state, scope)
-        loss = functools.partial(functional.compute_loss, self)
+        layers = self.support_missing or self.missing, self.missing
+        pairs = zip((support, query), layers, strict=True)
+        (support, query), state = passes.with_draws(self, theta, state, *pairs)
+        loss = passes.loss_of(self, of_optimizer)
         gradient = type(self)._gradient or GRADIENTS[self.outer]
-        inner = self._inner_loop(theta, state, loss_scale)
+        inner = self._inner_loop(theta, state, of_optimizer.loss_scale)
         if self.tasks > 1:
-            stacked = (rows.by_task(batch, self.tasks) for batch in (support, query))
             results = backend.map_tasks(
-                lambda one, other: gradient(loss, theta, state, one, other, inner), *stacked
+                lambda one, other: gradient(loss, theta, state, one, other, inner),
+                rows.by_task(support, self.tasks),
+                rows.by_task(query, self.tasks),
             )
             gradients, output, at_theta = rows.mean_of_tasks(results)
         else:
             gradients, output, at_theta = gradient(loss, theta, state, support, query, inner)
-        return gradients, self._with_both_losses(theta, output, at_theta, query), query
+        output = passes.with_mean_penalty(self, theta, output, query)
+        adapted = backend.over_all_replicas(output.loss)
+        output = passes.with_mean(self, theta, output, query, self._adapted_loss, adapted)
+        return gradients, output._replace(loss=at_theta), query
 
     def _inner_loop(self, theta: Values, state: State, loss_scale: Tensor | None) -> maml.InnerLoop:
         """Settings of the inner loop, given all values."""
@@ -300,19 +298,6 @@ class MetaModel(WithMissing):
                     new.assign(ops.convert_to_numpy(values.get(id(old), old)))
         return copied
 
-    def _with_both_losses(
-        self, theta: Values, output: LossOutput, at_theta: Tensor, query: Batch
-    ) -> LossOutput:
-        """The output with the loss at theta, and the mean of those at theta_K among the logs."""
-        rows = functional.batch_size(query[0])
-        with functional.stateless_scope(self, theta, output.state) as scope:
-            loss = backend.over_all_replicas(output.loss)
-            self._adapted_loss.update_state(loss, sample_weight=rows)
-            mean = self._adapted_loss.result()
-        state = functional.updated_state(self, output.state, scope)
-        logs = {self._adapted_loss.name: mean}
-        return LossOutput(at_theta, output.outputs, state, logs)
-
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         return [*super().metrics, self._adapted_loss] if self.compiled else []
@@ -342,5 +327,5 @@ class MetaModel(WithMissing):
             "support_missing": keras.saving.serialize_keras_object(self.support_missing),
         }
         if type(self) is MetaModel and self.missing is None:
-            del config["missing"], config["site"]
+            del config["missing"], config["site"], config["consistency"]
         return config

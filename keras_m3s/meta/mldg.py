@@ -15,7 +15,7 @@ import dataclasses
 
 from keras import ops
 
-from keras_m3s.meta import backend, maml
+from keras_m3s.meta import backend, functional, maml
 from keras_m3s.meta.functional import Batch, LossFunction, LossOutput, State, Tensor, Values
 from keras_m3s.meta.maml import InnerLoop
 
@@ -47,7 +47,7 @@ def gradient(
     transformed = inner.transform(support)
 
     def support_loss(values: Values) -> tuple[Tensor, LossOutput]:
-        return maml.scaled_loss(loss(values, state, transformed), inner.loss_scale)
+        return functional.scaled_loss(loss(values, state, transformed), inner.loss_scale)
 
     at_theta, first = backend.gradient(support_loss, theta)
     after = State(first.state.non_trainable, state.metrics)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
-from keras_m3s.meta import backend, maml
+from keras_m3s.meta import backend, functional, maml
 from keras_m3s.meta.functional import Batch, LossFunction, LossOutput, State, Tensor, Values
 from keras_m3s.meta.inner_optimizers import SGD
 from keras_m3s.meta.maml import InnerLoop
@@ -56,7 +56,7 @@ def gradient(
     adapted, after, at_theta, sums = maml.adapt(loss, theta, state, support, summing)
 
     def query_loss(values: Values) -> tuple[Tensor, LossOutput]:
-        return maml.scaled_loss(loss(values, after, query), inner.loss_scale)
+        return functional.scaled_loss(loss(values, after, query), inner.loss_scale)
 
     gradients, output = backend.gradient(query_loss, adapted)
     for position, total in zip(inner.moving(), sums, strict=True):

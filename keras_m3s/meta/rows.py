@@ -66,5 +66,6 @@ def mean_of_tasks(
     outputs = keras.tree.map_structure(
         lambda one: ops.reshape(one, (-1, *one.shape[2:])), output.outputs
     )
-    averaged = LossOutput(mean(output.loss), outputs, State(*after))
+    logs = {name: mean(value) for name, value in output.logs.items()}
+    averaged = LossOutput(mean(output.loss), outputs, State(*after), logs)
     return [mean(g) for g in gradients], averaged, mean(at_theta)

@@ -15,6 +15,7 @@ CLASSES: tuple[str, ...] = (
     "Adam",
     "BatchNorm",
     "CPC",
+    "Consistency",
     "DecoupledAdam",
     "Dropout",
     "GRU",

@@ -8,7 +8,7 @@ import jax
 import keras
 
 from keras_m3s.meta import functional
-from keras_m3s.meta.functional import BatchGradient, Model, State, Tensor, Values
+from keras_m3s.meta.functional import BatchGradient, Model, OfOptimizer, State, Tensor, Values
 from keras_m3s.utils import keras_private
 
 Aux = TypeVar("Aux")
@@ -91,7 +91,7 @@ def train_step(
         trainable,
         State(non_trainable, metrics),
         keras.utils.unpack_x_y_sample_weight(data),
-        _loss_scale(model.optimizer, optimizer_variables),
+        _of_optimizer(model, trainable, optimizer_variables),
     )
     trainable, optimizer_variables = model.optimizer.stateless_apply(
         optimizer_variables, gradients, trainable
@@ -172,6 +172,13 @@ class TrainerOverrides:
             scale = _loss_scale(self.optimizer, optimizer_variables)
             loss = loss if scale is None else loss * scale
         return loss, (output.loss, output.outputs, *output.state)
+
+
+def _of_optimizer(model: Model, trainable: Values, variables: Values) -> OfOptimizer:
+    """`functional.of_optimizer` for given values of the optimizer's variables."""
+    mapping = list(zip(model.optimizer.variables, variables, strict=True))
+    with keras.StatelessScope(state_mapping=mapping):
+        return functional.of_optimizer(model, trainable)
 
 
 def _loss_scale(optimizer: keras.optimizers.Optimizer, variables: Values) -> Tensor | None:

@@ -118,7 +118,7 @@ def train_step(model: Model, gradient: BatchGradient, data: Any) -> dict[str, Te
         trainable,
         state,
         keras.utils.unpack_x_y_sample_weight(data),
-        functional.loss_scale(model.optimizer),
+        functional.of_optimizer(model, trainable),
     )
     with torch.no_grad():
         model.optimizer.apply(gradients, model.trainable_variables)
