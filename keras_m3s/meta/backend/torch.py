@@ -113,5 +113,21 @@ def weights_survive(model: Any) -> Iterator[None]:
     yield
 
 
+def check_export(format: str, signature: Any) -> None:
+    """Raises `ValueError` for an export that Keras does not offer on PyTorch.
+
+    Args:
+        format: As for `keras.Model.export`.
+        signature: Its `input_signature`, or `None`.
+    """
+    nested = any(isinstance(inputs, (dict, list, tuple)) for inputs in signature or ())
+    if format == "tf_saved_model" and nested:
+        raise ValueError(
+            "Keras exports a SavedModel from PyTorch only of a model with a single input. "
+            "Received: a model with several. Export with format='onnx'; or save the model, load it "
+            "with KERAS_BACKEND=tensorflow or jax, and export it there."
+        )
+
+
 class TrainerOverrides:
     """Mixin for a `keras.Model`; on PyTorch nothing must be overridden."""
