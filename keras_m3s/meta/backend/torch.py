@@ -24,7 +24,8 @@ def gradient(
     Args:
         fn: Pure function.
         values: What to differentiate with respect to.
-        differentiable: Whether the gradients are differentiated in turn, which keeps their graph.
+        differentiable: Whether the gradients are differentiated in turn. Their graph is kept, and
+            the pass does without cuDNN, whose recurrent kernels have no second derivative.
 
     Returns:
         A gradient for each of `values`, and `aux`.
@@ -32,13 +33,28 @@ def gradient(
     values = [
         v if differentiable and v.requires_grad else v.detach().requires_grad_() for v in values
     ]
-    loss, aux = fn(values)
+    with _without_cudnn() if differentiable else contextlib.nullcontext():
+        loss, aux = fn(values)
     gradients = torch.autograd.grad(loss, values, create_graph=differentiable, allow_unused=True)
     gradients = [
         torch.zeros_like(v) if g is None else g for v, g in zip(values, gradients, strict=True)
     ]
     # State that kept its graph would keep every earlier pass in memory.
     return gradients, aux if differentiable else keras.tree.map_structure(_detach, aux)
+
+
+@contextlib.contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """A scope in which PyTorch, and Keras' layers with it, take kernels of PyTorch's own on a GPU.
+
+    The kernel that is taken in the forward pass decides on that of the backward pass.
+    """
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def _detach(value: Any) -> Any:
