@@ -22,7 +22,8 @@ class RunModel:
     Attributes:
         experiment: The run's `Experiment`.
         model: The base model, without the missing-modality transform.
-        shapes: Name of an input -> its shape in training, without the batch axis.
+        shapes: Name of an input -> its shape in training, without the batch axis. Runs of MMIN
+            that version 0.1.0 trained do not tell the number of steps: there it is `None`.
 
     Raises:
         FileNotFoundError: `run` is no run directory, or has no model yet.
@@ -33,7 +34,7 @@ class RunModel:
         self.experiment = run.experiment()
         self.model = best_model(run, compile=False).model
         built = self.model.get_build_config()["input_shape"]
-        self.shapes: dict[str, tuple[int, ...]] = {
+        self.shapes: dict[str, tuple[int | None, ...]] = {
             key: tuple(shape[1:]) for key, shape in built.items() if key not in (DRAWS, COMPLEMENT)
         }
         # Data sets may hold both kinds of text. A model reads one of them; the other is optional.

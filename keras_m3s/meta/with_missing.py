@@ -288,9 +288,14 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
     def export(
         self, filepath: Any, format: str = "tf_saved_model", *arguments: Any, **settings: Any
     ) -> Any:
-        """As `keras.Model.export`; the exported program takes NaN for what is missing."""
+        """As `keras.Model.export`; the exported program takes NaN for what is missing.
+
+        Raises:
+            ValueError: Keras does not export this model in this format on this backend.
+        """
         if settings.get("input_signature") is None:
             settings["input_signature"] = export.signature(self.model)
+        backend.check_export(format, settings["input_signature"])
         return super().export(filepath, format, *arguments, **settings)
 
     def quantize(self, *arguments: Any, **settings: Any) -> Any:

@@ -11,6 +11,7 @@ Each backend's file defines:
     every_other            every second row of an array
     train_step             `keras.Model.train_step` that follows a given gradient
     weights_survive        a scope of `fit` whose failure leaves the weights
+    check_export           an error for exports that Keras does not offer on this backend
     TrainerOverrides       methods of Keras' trainer that must be overridden on this backend
 """
 
@@ -30,6 +31,7 @@ else:
 
 TrainerOverrides = _backend.TrainerOverrides
 all_reduce_sum = _backend.all_reduce_sum
+check_export = _backend.check_export
 every_other = _backend.every_other
 gradient = _backend.gradient
 map_tasks = _backend.map_tasks
@@ -42,6 +44,7 @@ weights_survive = _backend.weights_survive
 __all__ = [
     "TrainerOverrides",
     "all_reduce_sum",
+    "check_export",
     "every_other",
     "gradient",
     "map_tasks",

@@ -24,7 +24,8 @@ def gradient(
     Args:
         fn: Pure function.
         values: What to differentiate with respect to.
-        differentiable: Whether the gradients are differentiated in turn, which keeps their graph.
+        differentiable: Whether the gradients are differentiated in turn. Their graph is kept, and
+            the pass does without cuDNN, whose recurrent kernels have no second derivative.
 
     Returns:
         A gradient for each of `values`, and `aux`.
@@ -32,7 +33,8 @@ def gradient(
     values = [
         v if differentiable and v.requires_grad else v.detach().requires_grad_() for v in values
     ]
-    loss, aux = fn(values)
+    with _without_cudnn() if differentiable else contextlib.nullcontext():
+        loss, aux = fn(values)
     if not values:
         return [], keras.tree.map_structure(_detach, aux)
     gradients = torch.autograd.grad(loss, values, create_graph=differentiable, allow_unused=True)
@@ -41,6 +43,20 @@ def gradient(
     ]
     # State that kept its graph would keep every earlier pass in memory.
     return gradients, aux if differentiable else keras.tree.map_structure(_detach, aux)
+
+
+@contextlib.contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """A scope in which PyTorch, and Keras' layers with it, take kernels of PyTorch's own on a GPU.
+
+    The kernel that is taken in the forward pass decides on that of the backward pass.
+    """
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def _detach(value: Any) -> Any:
@@ -132,6 +148,22 @@ def weights_survive(model: Any) -> Iterator[None]:
     """Nothing to do: on this backend `fit` leaves the weights in their variables."""
     del model
     yield
+
+
+def check_export(format: str, signature: Any) -> None:
+    """Raises `ValueError` for an export that Keras does not offer on PyTorch.
+
+    Args:
+        format: As for `keras.Model.export`.
+        signature: Its `input_signature`, or `None`.
+    """
+    nested = any(isinstance(inputs, (dict, list, tuple)) for inputs in signature or ())
+    if format == "tf_saved_model" and nested:
+        raise ValueError(
+            "Keras exports a SavedModel from PyTorch only of a model with a single input. "
+            "Received: a model with several. Export with format='onnx'; or save the model, load it "
+            "with KERAS_BACKEND=tensorflow or jax, and export it there."
+        )
 
 
 class TrainerOverrides:
