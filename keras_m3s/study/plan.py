@@ -111,7 +111,7 @@ class Settings:
 
 def paper_models() -> tuple[str, ...]:
     """Models that the paper has results of, in the order of Table 2."""
-    return tuple(name for name, card in models.CARDS.items() if card.dataset is not None)
+    return models.in_study("table2")
 
 
 def paper_datasets() -> tuple[str, ...]:
