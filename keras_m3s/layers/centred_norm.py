@@ -16,9 +16,10 @@ class CentredNorm(keras.layers.LayerNormalization):
 
         (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * gamma + beta
 
-    Keras computes x / s - mean / s on JAX and TensorFlow, and on PyTorch E[x^2] - E[x]^2. Where the
-    entries of a vector hardly differ, as in LNLN's first hyper-modality (ones) or in the course of a
-    feature over time, which TFR-Net norms, both round away what there is: gradients were off by 6 %.
+    Keras computes x / s - mean / s on JAX and TensorFlow, and on PyTorch E[x^2] - E[x]^2. Where
+    the entries of a vector hardly differ, as in LNLN's first hyper-modality (ones) or in the course
+    of a feature over time, which TFR-Net norms, both round away what there is: gradients were off
+    by 6 %.
     """
 
     def call(self, inputs: Any) -> Any:
