@@ -1,6 +1,6 @@
 """The model of an `Experiment`, wrapped and compiled, and its batches."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing.layer import MissingModality
 from keras_m3s.missing.transform import fixed_draws
+from keras_m3s.modalities import MODALITIES
 from keras_m3s.models.base import BaseModel
 from keras_m3s.registry import methods, models
 
@@ -57,11 +58,25 @@ def m3s(model: BaseModel, missing: MissingModality, experiment: Experiment) -> M
 
 
 def transform(
-    missing_rate: tuple[float, float], site: str, seed: int | None, pattern: str
+    missing_rate: tuple[float, float],
+    site: str,
+    seed: int | None,
+    pattern: str,
+    modality_rates: Iterable[tuple[str, tuple[float, float]]] = (),
 ) -> MissingModality:
-    """The transform of a site: along time on raw sequences, else along features."""
+    """The transform of a site: along time on raw sequences, else along features.
+
+    Args:
+        missing_rate: Range of rates `(low, high)`.
+        site: One of `keras_m3s.experiments.config.SITES`.
+        seed: Of its draws.
+        pattern: Name of a pattern.
+        modality_rates: Modalities with a range of their own.
+    """
     axis = "time" if site == "raw" else "feature"
-    return MissingModality(missing_rate, axis=axis, seed=seed, pattern=pattern)
+    own = dict(modality_rates)
+    rates = {m: own.get(m, missing_rate) for m in MODALITIES} if own else missing_rate
+    return MissingModality(rates, axis=axis, seed=seed, pattern=pattern)
 
 
 def train_batches(experiment: Experiment, split: SplitLike) -> Batches:

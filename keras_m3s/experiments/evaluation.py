@@ -15,30 +15,40 @@ from keras_m3s.experiments.replicas import share_predict
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics
+from keras_m3s.registry.patterns import Condition, ModalityRates
 
 TEST_STREAM = 0
 """Random stream of the missingness in test data, other than those of training and validation."""
 
 
-def predict(model: WithMissing, experiment: Experiment, split: SplitLike) -> np.ndarray:
+def predict(
+    model: WithMissing,
+    experiment: Experiment,
+    split: SplitLike,
+    modality_rates: ModalityRates = (),
+) -> np.ndarray:
     """Predictions at the experiment's test missing rate, in the order of the split.
 
     Args:
         model: As `keras_m3s.experiments.training.train` returns it.
         experiment: Gives `test_missing_rate`, `hole_seed` and `site`.
         split: Data to predict.
+        modality_rates: Modalities with a test missing rate of their own.
 
     Returns:
         Float array `(examples, outputs)`: scores, or logits of classes.
     """
     batches = fixed_batches(experiment, split, TEST_STREAM)
-    return np.asarray(at_test_rate(model, experiment).predict(batches, verbose=0), "float64")
+    tested = at_test_rate(model, experiment, modality_rates)
+    return np.asarray(tested.predict(batches, verbose=0), "float64")
 
 
-def at_test_rate(model: WithMissing, experiment: Experiment) -> WithMissing:
+def at_test_rate(
+    model: WithMissing, experiment: Experiment, modality_rates: ModalityRates = ()
+) -> WithMissing:
     """The same base model behind a transform with the experiment's test missing rate."""
     missing = transform(
-        experiment.test_missing_rate, experiment.site, pattern=experiment.pattern, seed=None
+        experiment.test_missing_rate, experiment.site, None, experiment.pattern, modality_rates
     )
     return WithMissing(model.model, missing, experiment.site)
 
@@ -152,41 +162,49 @@ def retest(
     """
     model = best_model(run)
     check_data(run, {split.name: split})
-    return _test(model, run.experiment(), split, missing_rate, pattern)
+    experiment = run.experiment()
+    condition = Condition(
+        missing_rate or experiment.test_missing_rate, pattern or experiment.pattern
+    )
+    return _test(model, experiment, split, condition)
 
 
 def run_retests(
-    run: RunDirectory, split: SplitLike, conditions: Iterable[tuple[tuple[float, float], str]]
+    run: RunDirectory,
+    split: SplitLike,
+    conditions: Iterable[Condition | tuple[tuple[float, float], str]],
 ) -> None:
     """Tests a trained run under other missingness and writes the results, unless they are there.
 
     Args:
         run: A run that has been trained.
         split: Test data.
-        conditions: Pairs of missing rate `(low, high)` and pattern.
+        conditions: Conditions, or pairs of missing rate `(low, high)` and pattern.
 
     Raises: as `retest`.
     """
     check_data(run, {split.name: split})
     model: WithMissing | None = None
-    for missing_rate, pattern in conditions:
-        if run.retested(missing_rate, pattern):
+    for condition in (Condition(*one) for one in conditions):
+        if run.retested(*condition):
             continue
         model = model or best_model(run)
-        metrics = _test(model, run.experiment(), split, missing_rate, pattern)
-        values = {"test_missing_rate": list(missing_rate), "pattern": pattern, "metrics": metrics}
-        run.write_json(run.retest_file(missing_rate, pattern).name, values)
+        metrics = _test(model, run.experiment(), split, condition)
+        own = {m: list(rate) for m, rate in condition.modality_rates}
+        values: dict[str, Any] = {
+            "test_missing_rate": list(condition.missing_rate),
+            "pattern": condition.pattern,
+            **({"modality_rates": own} if own else {}),
+            "metrics": metrics,
+        }
+        run.write_json(run.retest_file(*condition).name, values)
 
 
 def _test(
-    model: WithMissing,
-    experiment: Experiment,
-    split: SplitLike,
-    missing_rate: tuple[float, float] | None,
-    pattern: str | None,
+    model: WithMissing, experiment: Experiment, split: SplitLike, condition: Condition
 ) -> dict[str, float]:
     experiment = experiment.replace(
-        test_missing_rate=missing_rate or experiment.test_missing_rate,
-        pattern=pattern or experiment.pattern,
+        test_missing_rate=condition.missing_rate, pattern=condition.pattern
     )
-    return score(experiment.dataset, split, predict(model, experiment, split))
+    predictions = predict(model, experiment, split, condition.modality_rates)
+    return score(experiment.dataset, split, predictions)

@@ -23,7 +23,8 @@ from keras_m3s.meta.functional import Batch, LossOutput, OfOptimizer, State, Ten
 from keras_m3s.meta.inputs import TRANSFORMED, ModelInputs
 from keras_m3s.meta.labels import without_nan
 from keras_m3s.missing import MissingModality
-from keras_m3s.modalities import COMPLEMENT, DRAWS
+from keras_m3s.missing.transform import TEXT
+from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT
 from keras_m3s.utils import keras_private
 
 
@@ -160,6 +161,8 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
         if not getattr(self.model, "uses_complement", False):
             return features
         present = {m: features[m] for m in missing.modalities if m in features}
+        if TEXT in missing.modalities and TEXT_BERT in features:
+            present[TEXT_BERT] = features[TEXT_BERT]
         return {**features, COMPLEMENT: present}
 
     # Loss and metrics are the wrapped model's; the wrapper has the optimizer and the loop.

@@ -221,9 +221,8 @@ def _train_and_test(
         return [error] * len(planned)
     for number, one in enumerate(planned):
         if errors[number] is None:
-            conditions = [(c.missing_rate, c.pattern) for c in one.retests]
             try:
-                evaluation.run_retests(runs[number][1], splits["test"], conditions)
+                evaluation.run_retests(runs[number][1], splits["test"], one.retests)
             except Exception as error:
                 errors[number] = error
     return errors

@@ -55,9 +55,7 @@ class Workspace:
         """Whether a run has been tested, and retested as planned. Damaged retests do not count."""
         run = self.run_directory(planned)
         try:
-            return run.complete and all(
-                run.retested(c.missing_rate, c.pattern) for c in planned.retests
-            )
+            return run.complete and all(run.retested(*condition) for condition in planned.retests)
         except (OSError, ValueError, OverflowError):
             return False
 
