@@ -26,7 +26,7 @@ WINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "meta": ("Algorithm 1 for any Keras model", ("modalities", "utils", "missing")),
     "evaluation": ("what any compiled model withstands: tables, comparisons, pictures", ("modalities", "registry", "missing")),
     "models": ("the base models and their published weights", ("modalities", "utils", "layers", "losses", "optimizers", "metrics", "data")),
-    "experiments": ("an experiment to a trained and tested run", ("utils", "registry", "missing", "layers", "metrics", "data", "meta", "models")),
+    "experiments": ("an experiment to a trained and tested run", ("modalities", "utils", "registry", "missing", "layers", "metrics", "data", "meta", "evaluation", "models")),
     "inference": ("a trained run to predictions and exports", ("modalities", "utils", "missing", "layers", "data", "experiments")),
     "study": ("many runs: plans, workers, executors", ("utils", "registry", "data", "experiments")),
     "report": ("runs to tables, tests and figures", ("utils", "registry", "experiments")),

@@ -1,0 +1,119 @@
+"""What a run asks of its model beside what Keras does: its optimizer, callbacks, metrics.
+
+The base models answer it themselves, see `keras_m3s.models.base.BaseModel`. For any other
+`keras.Model` it is answered here.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import keras
+
+from keras_m3s.data.batches import Batches
+from keras_m3s.data.split import CLASSIFICATION
+from keras_m3s.metrics import PearsonCorrelation, UnweightedAverageRecall
+from keras_m3s.models.base import BaseModel
+
+LEARNING_RATE = 1e-3
+"""Of Adam, for a model that was not compiled."""
+
+
+class Hooks(Protocol):
+    """What a run asks of its model; see `BaseModel`."""
+
+    monitor: str
+    monitor_mode: str
+
+    def published_optimizer(
+        self, learning_rate: float | None = None
+    ) -> keras.optimizers.Optimizer: ...
+
+    def training_callbacks(self, train_data: Any = None) -> list[keras.callbacks.Callback]: ...
+
+    def pretrain(
+        self,
+        train: Batches,
+        valid: Batches,
+        epochs: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> None: ...
+
+
+def of(model: keras.Model) -> Hooks:
+    """The hooks of a model: its own, or the defaults of any other `keras.Model`."""
+    hooks: Hooks = model if isinstance(model, BaseModel) else PlainHooks(model)
+    return hooks
+
+
+class PlainHooks:
+    """Hooks of a model that has none of its own.
+
+    Args:
+        model: Any `keras.Model`.
+
+    Attributes:
+        monitor: The validation value by which the best epoch is chosen.
+        monitor_mode: `"min"` or `"max"`.
+    """
+
+    monitor = "val_loss"
+    monitor_mode = "min"
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+
+    def published_optimizer(self, learning_rate: float | None = None) -> keras.optimizers.Optimizer:
+        """A copy of the optimizer that the model was compiled with, or Adam.
+
+        Args:
+            learning_rate: `None` for that of the model's optimizer, else `LEARNING_RATE`.
+        """
+        if not self.model.compiled or self.model.optimizer is None:
+            return keras.optimizers.Adam(learning_rate or LEARNING_RATE)
+        given = self.model.optimizer
+        config = given.get_config()
+        if learning_rate is not None:
+            config["learning_rate"] = learning_rate
+        return type(given).from_config(config)
+
+    def training_callbacks(self, train_data: Any = None) -> list[keras.callbacks.Callback]:
+        """None."""
+        return []
+
+    def pretrain(
+        self,
+        train: Batches,
+        valid: Batches,
+        epochs: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        """Raises `ValueError`: there is no first stage."""
+        raise ValueError(
+            "`first_stage_epochs` must be 0 for a model without a first stage of its own. "
+            f"Received: {epochs}."
+        )
+
+
+def compile_for_task(model: keras.Model, task: str, outputs: int) -> None:
+    """Compiles a model with the loss and metrics of a task, unless it is compiled or has its own.
+
+    Args:
+        model: Any `keras.Model`, whose outputs are logits of classes or one score.
+        task: As of `keras_m3s.data.Split`.
+        outputs: Number of classes, or 1.
+    """
+    if model.compiled:
+        return
+    if isinstance(model, BaseModel):
+        model.compile("sgd", metrics=model.task_metrics())  # a run brings the optimizer
+        return
+    loss: Any = keras.losses.MeanSquaredError()
+    metrics: list[keras.metrics.Metric] = [
+        keras.metrics.MeanAbsoluteError(name="mae"),
+        PearsonCorrelation(),
+    ]
+    if task == CLASSIFICATION:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
+        metrics = [accuracy, UnweightedAverageRecall(outputs)]
+    model.compile("sgd", loss=loss, metrics=metrics)
