@@ -27,7 +27,7 @@ WINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "evaluation": ("what any compiled model withstands: tables, comparisons, pictures", ("modalities", "registry", "missing")),
     "models": ("the base models and their published weights", ("modalities", "utils", "layers", "losses", "optimizers", "metrics", "data")),
     "experiments": ("an experiment to a trained and tested run", ("modalities", "utils", "registry", "missing", "layers", "metrics", "data", "meta", "evaluation", "models")),
-    "inference": ("a trained run to predictions and exports", ("modalities", "utils", "missing", "layers", "data", "experiments")),
+    "inference": ("a trained run to predictions and exports", ("modalities", "utils", "registry", "missing", "layers", "data", "experiments")),
     "study": ("many runs: plans, workers, executors", ("utils", "registry", "data", "experiments")),
     "report": ("runs to tables, tests and figures", ("utils", "registry", "experiments")),
     "cli": ("the command", ("utils", "registry", "data", "features", "experiments", "inference", "study", "report")),

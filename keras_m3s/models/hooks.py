@@ -63,13 +63,11 @@ class PlainHooks:
         self.model = model
 
     def published_optimizer(self, learning_rate: float | None = None) -> keras.optimizers.Optimizer:
-        """A copy of the optimizer that the model was compiled with, or Adam.
+        """A copy of the optimizer that the model was compiled with.
 
         Args:
-            learning_rate: `None` for that of the model's optimizer, else `LEARNING_RATE`.
+            learning_rate: `None` for the optimizer's own.
         """
-        if not self.model.compiled or self.model.optimizer is None:
-            return keras.optimizers.Adam(learning_rate or LEARNING_RATE)
         given = self.model.optimizer
         config = given.get_config()
         if learning_rate is not None:
@@ -116,4 +114,4 @@ def compile_for_task(model: keras.Model, task: str, outputs: int) -> None:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
         metrics = [accuracy, UnweightedAverageRecall(outputs)]
-    model.compile("sgd", loss=loss, metrics=metrics)
+    model.compile(keras.optimizers.Adam(LEARNING_RATE), loss=loss, metrics=metrics)
