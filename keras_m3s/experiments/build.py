@@ -16,8 +16,7 @@ from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing.layer import LEARNED, MissingModality
 from keras_m3s.missing.transform import fixed_draws
-from keras_m3s.models.hooks import compile_for_task
-from keras_m3s.models.hooks import of as hooks_of
+from keras_m3s.models.hooks import compile_for_task, take_optimizer
 from keras_m3s.registry import methods, models
 
 
@@ -38,12 +37,13 @@ def build(
     if spec is None and needs_spec(experiment):
         spec = spec_of(train_split, num_classes)
     if spec is not None and models.is_own(experiment.model):
-        model = own_model.build(experiment, spec)
+        model, optimizer = own_model.build(experiment, spec)
     else:
         cls = registry.load(models.CARDS[experiment.model].model)
         from_data = cls.data_arguments(train_split.labels, num_classes)
         model = cls(**{**from_data, **experiment.model_arguments})
         compile_for_task(model, train_split.task, num_classes or 1)
+        optimizer = take_optimizer(model, experiment.learning_rate)
     missing = transform(
         experiment.missing_rate,
         experiment.site,
@@ -54,7 +54,7 @@ def build(
     )
     wrap = registry.load(methods.CARDS[experiment.method].wrapper)
     wrapped: WithMissing = wrap(model, missing, experiment)
-    wrapped.compile(hooks_of(model).published_optimizer(experiment.learning_rate))
+    wrapped.compile(optimizer)
     return wrapped
 
 

@@ -33,8 +33,8 @@ FOLDER = "model"
 SPEC = "spec.json"
 
 
-def build(experiment: Experiment, spec: Spec) -> keras.Model:
-    """The model that the user's function makes, compiled.
+def build(experiment: Experiment, spec: Spec) -> tuple[keras.Model, keras.optimizers.Optimizer]:
+    """The model that the user's function makes, compiled, and the optimizer to train it with.
 
     Args:
         experiment: Gives the function and its arguments.
@@ -60,7 +60,8 @@ def build(experiment: Experiment, spec: Spec) -> keras.Model:
     hooks.compile_for_task(model, spec.task, spec.outputs)
     _check_output(where, model, spec)
     _check_saving(where, model)
-    return model
+    with tensorflow_unused(), keras.saving.custom_object_scope(source.objects()):
+        return model, hooks.take_optimizer(model, experiment.learning_rate)
 
 
 def keep(experiment: Experiment, run: RunDirectory, spec: Spec) -> None:

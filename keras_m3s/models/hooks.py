@@ -1,4 +1,4 @@
-"""What a run asks of its model beside what Keras does: its optimizer, callbacks, metrics.
+"""What a run asks of its model beside what Keras does: callbacks, a first stage, an optimizer.
 
 The base models answer it themselves, see `keras_m3s.models.base.BaseModel`. For any other
 `keras.Model` it is answered here.
@@ -24,10 +24,6 @@ class Hooks(Protocol):
     monitor: str
     monitor_mode: str
 
-    def published_optimizer(
-        self, learning_rate: float | None = None
-    ) -> keras.optimizers.Optimizer: ...
-
     def training_callbacks(self, train_data: Any = None) -> list[keras.callbacks.Callback]: ...
 
     def pretrain(
@@ -41,15 +37,12 @@ class Hooks(Protocol):
 
 def of(model: keras.Model) -> Hooks:
     """The hooks of a model: its own, or the defaults of any other `keras.Model`."""
-    hooks: Hooks = model if isinstance(model, BaseModel) else PlainHooks(model)
+    hooks: Hooks = model if isinstance(model, BaseModel) else PlainHooks()
     return hooks
 
 
 class PlainHooks:
     """Hooks of a model that has none of its own.
-
-    Args:
-        model: Any `keras.Model`.
 
     Attributes:
         monitor: The validation value by which the best epoch is chosen.
@@ -58,21 +51,6 @@ class PlainHooks:
 
     monitor = "val_loss"
     monitor_mode = "min"
-
-    def __init__(self, model: keras.Model) -> None:
-        self.model = model
-
-    def published_optimizer(self, learning_rate: float | None = None) -> keras.optimizers.Optimizer:
-        """A copy of the optimizer that the model was compiled with.
-
-        Args:
-            learning_rate: `None` for the optimizer's own.
-        """
-        given = self.model.optimizer
-        config = given.get_config()
-        if learning_rate is not None:
-            config["learning_rate"] = learning_rate
-        return type(given).from_config(config)
 
     def training_callbacks(self, train_data: Any = None) -> list[keras.callbacks.Callback]:
         """None."""
@@ -115,3 +93,25 @@ def compile_for_task(model: keras.Model, task: str, outputs: int) -> None:
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
         metrics = [accuracy, UnweightedAverageRecall(outputs)]
     model.compile(keras.optimizers.Adam(LEARNING_RATE), loss=loss, metrics=metrics)
+
+
+def take_optimizer(
+    model: keras.Model, learning_rate: float | None = None
+) -> keras.optimizers.Optimizer:
+    """The optimizer of a compiled model, for the wrapper that trains it.
+
+    The model itself is left with plain SGD, which has no state to be saved with it. Custom objects
+    that its loss or metrics are must be in scope.
+
+    Args:
+        model: Compiled. A base model's optimizer is its published one.
+        learning_rate: `None` for the optimizer's own.
+    """
+    if isinstance(model, BaseModel):
+        return model.published_optimizer(learning_rate)
+    optimizer = model.optimizer
+    config = optimizer.get_config()
+    if learning_rate is not None:
+        config["learning_rate"] = learning_rate
+    model.compile_from_config({**model.get_compile_config(), "optimizer": "sgd"})
+    return type(optimizer).from_config(config)
