@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 
-from .segments import MODALITIES, TEXT_BERT, Segments
+from .segments import MODALITIES, SENTIMENT, TEXT_BERT, Segments
 
-Shape = tuple[int | None, int | None]
+Shape = tuple[int | None, ...]
 
 STEPS = "steps"
 """Key of `info.metadata`: modality -> steps to pad to, for sequences stored without padding."""
@@ -19,6 +19,9 @@ ABSENT = "absent"
 A modality that the files do not have is stored as one 0, a label of it alone as NaN.
 """
 
+TASK = "task"
+"""Key of `info.metadata`: what scores are, where they are no sentiment."""
+
 
 def spec(
     shapes: Mapping[str, Shape],
@@ -26,34 +29,40 @@ def spec(
     label: Any = np.float32,
     unimodal: Collection[str] = (),
     tokens: int | None = None,
+    lengths: Collection[str] = MODALITIES,
+    with_raw_text: bool = True,
 ) -> Any:
     """TFDS features of a segment.
 
     Args:
-        shapes: `(steps, dim)` of `audio`, `vision`, `text`; `None` where the file decides, and for
-            the steps of sequences that are stored without padding.
+        shapes: `(steps, dim)` or `(dim,)` of each modality, `audio`, `vision`, `text` in sentiment
+            data; `None` where the file decides, and for the steps of sequences that are stored
+            without padding.
         with_text_bert: Whether there are token ids. A file without leaves `text_bert` `(3, 0)`
             where the file decides.
         label: `np.float32` for a score, or a `tfds.features.ClassLabel`.
         unimodal: Modalities that have labels of themselves.
         tokens: Width of `text_bert`, where it is known and not that of text.
+        lengths: Modalities that have true steps.
+        with_raw_text: Whether there are transcripts.
 
     Returns:
         A `tfds.features.FeaturesDict`.
     """
     # Tensors stored as bytes take a tenth of the time to write, and may have any shape.
     features: dict[str, Any] = {
-        name: tfds.features.Tensor(shape=shapes[name], dtype=np.float32, encoding="bytes")
-        for name in MODALITIES
+        name: tfds.features.Tensor(shape=shape, dtype=np.float32, encoding="bytes")
+        for name, shape in shapes.items()
     }
-    features |= {f"{name}_length": np.int32 for name in MODALITIES}
+    features |= {f"{name}_length": np.int32 for name in lengths}
     if with_text_bert or tokens is not None:
         width = shapes["text"][0] if tokens is None else tokens
         features[TEXT_BERT] = tfds.features.Tensor(
             shape=(3, width), dtype=np.int32, encoding="bytes"
         )
     features |= {f"label_{name}": np.float32 for name in unimodal}
-    features |= {"id": np.str_, "raw_text": np.str_, "label": label, "index": np.int32}
+    features |= {"raw_text": np.str_} if with_raw_text else {}
+    features |= {"id": np.str_, "label": label, "index": np.int32}
     return tfds.features.FeaturesDict(features)
 
 
@@ -65,7 +74,9 @@ def examples(
     no_tokens = np.zeros((3, 0), dtype=np.int32)
     for row in range(len(segments)):
         example = {name: filled(array[row]) for name, array in segments.features.items()}
-        example.setdefault("text", no_text)
+        if segments.raw_text:
+            example.setdefault("text", no_text)
+            example["raw_text"] = segments.raw_text[row]
         if with_text_bert:
             example.setdefault(TEXT_BERT, no_tokens)
         else:
@@ -73,7 +84,6 @@ def examples(
         example |= {f"label_{name}": labels[row] for name, labels in segments.unimodal.items()}
         example |= {
             "id": segments.ids[row],
-            "raw_text": segments.raw_text[row],
             "label": segments.labels[row],
             "index": row,
         }
@@ -89,7 +99,9 @@ def describe(splits: Mapping[str, Segments]) -> dict[str, Any]:
     """What `info.metadata` must say of the splits, for whoever reads them back."""
     features = splits["train"].features
     said: dict[str, Any] = {}
-    absent = sorted(set(MODALITIES) - features.keys())
+    if splits["train"].scores != SENTIMENT:
+        said[TASK] = splits["train"].scores
+    absent = sorted(set(MODALITIES) - features.keys()) if splits["train"].raw_text else []
     for name in splits["train"].unimodal:
         if all(np.isnan(segments.unimodal[name]).all() for segments in splits.values()):
             absent.append(f"label_{name}")
@@ -104,7 +116,7 @@ def _steps(splits: Mapping[str, Segments]) -> dict[str, int]:
     """The longest sequence of each modality whose sequences differ in steps."""
     longest: dict[str, int] = {}
     for segments in splits.values():
-        for name in set(MODALITIES) & segments.features.keys():
+        for name in segments.modalities:
             stored = segments.features[name]
             if not isinstance(stored, np.ndarray) and getattr(stored, "ragged", True):
                 length = int(segments.features[f"{name}_length"].max())

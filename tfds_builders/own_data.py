@@ -46,21 +46,26 @@ class OwnData(
         first = self.segments["train"]
         ragged = describe(self.segments).get("steps", {})
         shapes = {}
-        for name in MODALITIES:
+        for name in MODALITIES if first.raw_text else first.modalities:
             # Without text features there are tokens, and `examples` puts a step of zeros there.
-            sequences = first.features.get(name, np.zeros((1, 1, 1)))
-            steps, dim = sequences[0].shape
-            shapes[name] = (None if name in ragged else steps, dim)
+            shape = first.features.get(name, np.zeros((1, 1, 1)))[0].shape
+            shapes[name] = (None, *shape[1:]) if name in ragged else shape
         label: Any = np.float32
         if first.labels.dtype == np.int32:
             classes = max(int(one.labels.max()) for one in self.segments.values()) + 1
-            label = tfds.features.ClassLabel(num_classes=classes)
+            label = (
+                tfds.features.ClassLabel(names=list(first.classes))
+                if first.classes
+                else tfds.features.ClassLabel(num_classes=classes)
+            )
         features = spec(
             shapes,
             with_text_bert=False,
             label=label,
             unimodal=tuple(first.unimodal),
             tokens=first.features[TEXT_BERT].shape[2] if TEXT_BERT in first.features else None,
+            lengths=[name for name in shapes if f"{name}_length" in first.features],
+            with_raw_text=bool(first.raw_text),
         )
         metadata = tfds.core.MetadataDict(describe(self.segments))
         metadata["source"] = {"name": self.brought.name, "sha256": self.digest}

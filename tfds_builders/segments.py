@@ -15,6 +15,9 @@ TEXT_BERT = "text_bert"
 UNIMODAL = {"text": "T", "audio": "A", "vision": "V"}
 """How CH-SIMS calls the labels that raters gave to each modality by itself."""
 
+SENTIMENT, REGRESSION = "sentiment", "regression"
+"""What scores are: sentiment, which has metrics of its own, or any others."""
+
 MODES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
@@ -29,13 +32,18 @@ class Segments:
 
     Attributes:
         ids: `N` names, unique.
-        raw_text: `N` transcripts; empty strings where the file has none.
-        features: `audio`, `vision`, `text` float32 `(N, steps, dim)`, or `N` arrays of shape
-            `(steps, dim)` each with its own steps; `text_bert` int32 `(N, 3, steps)` where the
-            file has it; `audio_length`, `vision_length`, `text_length` int32 `(N,)`, true steps.
+        raw_text: `N` transcripts; empty strings where the file has none. An empty list where the
+            data is not of speech.
+        features: Modality -> float32 `(N, steps, dim)`, or `N` arrays of shape `(steps, dim)` each
+            with its own steps, or vectors `(N, dim)`; NaN where nothing was measured. `text_bert`
+            int32 `(N, 3, steps)` where the file has it; `{modality}_length` int32 `(N,)`, true
+            steps. Sentiment data has `audio`, `vision` and `text`.
         labels: Float32 `(N,)` for regression, int32 `(N,)` for classes.
         unimodal: Modality -> labels float32 `(N,)` of it alone, where the file has them; NaN
             where a segment has none.
+        scores: What labels are if they are scores, `SENTIMENT` or `REGRESSION`; all but
+            `REGRESSION` has the modalities of sentiment data.
+        classes: Names of the classes, where they have such.
     """
 
     ids: list[str]
@@ -43,6 +51,15 @@ class Segments:
     features: dict[str, Any]
     labels: np.ndarray
     unimodal: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    scores: str = SENTIMENT
+    classes: tuple[str, ...] = ()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, without tokens."""
+        return tuple(
+            name for name in self.features if name != TEXT_BERT and not name.endswith("_length")
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,7 +104,7 @@ def check_together(name: str, splits: Mapping[str, Segments]) -> None:
         DataError: shapes or kinds of labels differ.
     """
     problems = Problems()
-    for key in (*MODALITIES, TEXT_BERT):
+    for key in dict.fromkeys((*MODALITIES, TEXT_BERT, *splits["train"].modalities)):
         shapes = {
             split: segments.features[key].shape[1:] if key in segments.features else None
             for split, segments in splits.items()

@@ -59,7 +59,12 @@ def load(
             )
         return {
             split: as_split(
-                split, segments.features, segments.labels, segments.ids, segments.unimodal
+                split,
+                segments.features,
+                segments.labels,
+                segments.ids,
+                segments.unimodal,
+                segments.scores,
             )
             for split, segments in builders.module("readers").read(path).items()
         }

@@ -11,7 +11,8 @@ from typing import Any
 from .. import formats, npy
 from ..describing import describe
 from ..limits import DataError
-from ..segments import Segments, warn_narrow
+from ..segments import SENTIMENT, Segments, warn_narrow
+from .arrays import ArraysReader
 from .features import ClipsReader, SegmentsFolderReader, SegmentsReader
 from .folders import OwnFolderReader, RecordingsReader
 from .iemocap import IemocapReader
@@ -23,6 +24,7 @@ READERS: tuple[Reader, ...] = (
     IemocapReader(),
     SequencesReader(),
     ListsReader(),
+    ArraysReader(),
     SegmentsReader(),
     SegmentsFolderReader(),
     RecordingsReader(),
@@ -71,7 +73,8 @@ def read(path: Any) -> dict[str, Segments]:
             f"with label.csv. Received: {kind}. That is read by `{'`, `'.join(commands)}`."
         )
     splits = reader.read(source)
-    warn_narrow(formats.place(path), splits)
+    if splits["train"].scores == SENTIMENT:
+        warn_narrow(formats.place(path), splits)
     return splits
 
 

@@ -1,0 +1,185 @@
+"""Own data of any modalities: arrays with splits, vectors beside sequences, NaN kept."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from keras_m3s import data
+from keras_m3s.data.streaming import load_streamed
+from tfds_builders.limits import DataError
+
+pytestmark = pytest.mark.once
+
+SIZES = {"train": 5, "valid": 3, "test": 4}
+
+
+def content(seed=0):
+    """Sequences of two sensors, one of them padded, a vector; NaN in all of them."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for split, rows in SIZES.items():
+        one = {
+            "watch": rng.normal(size=(rows, 6, 3)).astype("float16"),
+            "phone": rng.normal(size=(rows, 4, 2)),
+            "static": rng.integers(0, 99, (rows, 5)).astype("float32"),
+            "label": np.arange(rows, dtype="int32") % 2,
+            "id": np.array([f"{split}{row}" for row in range(rows)]),
+        }
+        one["watch"][0, 2] = one["static"][1, 0] = one["phone"][1, :, 1] = np.nan
+        one["phone_length"] = rng.integers(1, 5, rows)
+        made[split] = one
+    return made
+
+
+def save(path, made):
+    np.savez(path, **{f"{s}/{key}": array for s, one in made.items() for key, array in one.items()})
+    return path
+
+
+def assert_alike(first, second):
+    assert first.fingerprint() == second.fingerprint()
+    assert first.modalities == second.modalities and first.task == second.task
+
+
+def round_trip(source, tmp_path):
+    """Loaded, prepared, streamed: all the same; returns what was loaded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        splits = data.load(source)
+        data.prepare_own("mine", source, tmp_path / "out")
+    prepared = data.load("mine", data_dir=tmp_path / "out")
+    streamed = load_streamed("mine", data_dir=tmp_path / "out")
+    for name, split in splits.items():
+        assert_alike(split, prepared[name])
+        rows = np.arange(len(split))[::-1]
+        taken, read = split.take(rows), streamed[name].take(rows)
+        assert taken.keys() == read.keys()
+        for key, array in taken.items():
+            np.testing.assert_array_equal(array, read[key], strict=True)
+        np.testing.assert_array_equal(streamed[name].labels, split.labels, strict=True)
+        assert streamed[name].ids == split.ids and streamed[name].task == split.task
+        assert streamed[name].modalities == split.modalities
+    return splits
+
+
+def test_arrays_come_back_with_their_holes(tmp_path):
+    made = content()
+    splits = round_trip(save(tmp_path / "a.npz", made), tmp_path)
+    train = splits["train"]
+    assert train.modalities == ("phone", "static", "watch") and train.task == "classification"
+    assert list(train.features) == ["phone", "phone_length", "static", "watch", "index"]
+    for split, one in made.items():
+        features = splits[split].features
+        np.testing.assert_array_equal(features["watch"], one["watch"].astype("float32"))
+        np.testing.assert_array_equal(features["static"], one["static"])
+        true = np.arange(4) < one["phone_length"][:, None]
+        phone = np.where(true[..., None], one["phone"].astype("float32"), np.float32(0))
+        np.testing.assert_array_equal(features["phone"], phone)
+        assert splits[split].ids == one["id"].tolist()
+        assert {array.dtype.name for array in features.values()} == {"float32", "int32"}
+
+
+@pytest.mark.parametrize("name", ["har", "icu"])
+def test_real_sensors_come_back(name, shared_dir, tmp_path):
+    path = shared_dir / "data" / name / f"{name}.npz"
+    splits = round_trip(path, tmp_path)
+    stored = np.load(path)
+    for split, one in splits.items():
+        for modality in one.modalities:
+            expected = stored[f"{split}/{modality}"].astype("float32")
+            np.testing.assert_array_equal(one.features[modality], expected)
+        np.testing.assert_array_equal(one.labels, stored[f"{split}/label"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "said"),
+    [
+        (np.array([3, 7, 3, 3]), [0, 1, 0, 0], "'3' is 0, '7' is 1"),
+        (np.array(["walk", "sit", "sit", "walk"]), [1, 0, 0, 1], "'sit' is 0, 'walk' is 1"),
+        (np.array([True, False, True, True]), [1, 0, 1, 1], None),
+        (np.array([2, 0, 1, 0]), [2, 0, 1, 0], None),
+    ],
+)
+def test_classes_are_numbered_and_said(labels, expected, said, tmp_path):
+    made = content()
+    for one in made.values():
+        one["label"] = np.resize(labels, len(one["label"]))
+    path = save(tmp_path / "a.npz", made)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        splits = data.load(path)
+    assert splits["test"].labels.tolist() == expected and splits["test"].labels.dtype == np.int32
+    numbered = [str(one.message) for one in caught if "numbered" in str(one.message)]
+    assert numbered == [] if said is None else said in numbered[0]
+
+
+def test_scores_are_no_sentiment(tmp_path):
+    made = content()
+    for one in made.values():
+        one["label"] = np.linspace(10.5, 90, len(one["label"]))
+    splits = round_trip(save(tmp_path / "a.npz", made), tmp_path)
+    assert {split.task for split in splits.values()} == {"regression"}
+    assert splits["train"].labels.dtype == np.float32
+
+
+def test_infinite_values_are_counted_and_become_holes(tmp_path):
+    made = content()
+    made["valid"]["watch"][1, 1, :2] = np.inf, -np.inf
+    path = save(tmp_path / "a.npz", made)
+    with pytest.warns(UserWarning, match="valid: 2 values of `watch` were infinite"):
+        splits = data.load(path)
+    assert np.isnan(splits["valid"].features["watch"][1, 1, :2]).all()
+
+
+def test_ids_may_be_absent(tmp_path):
+    made = content()
+    for one in made.values():
+        del one["id"]
+    splits = round_trip(save(tmp_path / "a.npz", made), tmp_path)
+    assert splits["valid"].ids == ["valid$_$0", "valid$_$1", "valid$_$2"]
+
+
+def test_other_columns_are_left_unread_and_said(tmp_path):
+    made = content()
+    for one in made.values():
+        one["subject"] = np.array(["s1"] * len(one["id"]))
+    with pytest.warns(UserWarning, match="`subject` is no modality and not read"):
+        splits = data.load(save(tmp_path / "a.npz", made))
+    assert "subject" not in splits["train"].features
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda one: one.pop("label"), "`label` must be there"),
+        (lambda one: one.pop("watch"), "must hold the same modalities.*Missing: .'watch'"),
+        (lambda one: one.update(label=np.ones(99, int)), "`label` must hold one number or name"),
+        (lambda one: one.update(label=np.eye(5)), "One-hot classes are `array.argmax"),
+        (lambda one: one.update(label=np.full(5, np.nan)), "`label` must be finite"),
+        (lambda one: one.update(label=np.array(["", "a", "b", "a", "b"])), "must name a class"),
+        (lambda one: one.update(watch=one["watch"][:2]), "the same number of examples"),
+        (lambda one: one.update(watch=one["watch"][:, None]), "`watch` must be .N, steps, dim."),
+        (lambda one: one.update(watch=one["watch"][:, :, :1]), "`watch` must have one shape"),
+        (lambda one: one.update(id=np.array(["a"] * 5)), "ids must be unique"),
+        (lambda one: one.update(id=np.array(["a"])), "`id` must name each of 5 examples"),
+        (lambda one: one.update(phone_length=np.full(5, 9)), "`phone_length` must lie in 0..4"),
+        (lambda one: one.update(static_length=np.full(5, 1)), "must belong to sequences"),
+        (lambda one: one.update({"two words": one["watch"]}), "name must be of letters"),
+        (lambda one: one.update(draws=one["watch"]), "name must be .*Received: .draws"),
+    ],
+)
+def test_what_cannot_be(change, message, tmp_path):
+    made = content()
+    change(made["train"])
+    path = save(tmp_path / "a.npz", made)
+    with pytest.raises(DataError, match=message), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        data.load(path)
+
+
+def test_a_split_must_be_there(tmp_path):
+    made = content()
+    del made["valid"]
+    with pytest.raises(DataError, match="must have the splits.*Missing: .'valid'"):
+        data.load(save(tmp_path / "a.npz", made))

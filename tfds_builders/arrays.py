@@ -1,0 +1,264 @@
+"""Arrays with splits: own data of any modalities, sensors and measurements for one.
+
+Content is a dict of `train`, `valid` (`val`, `dev`), `test`, each a dict of
+
+    NAME          (N, steps, dim) or (N, dim)   a modality: sequences, or a vector for each example;
+                                                numbers, NaN where nothing was measured
+    NAME_length   (N,)   true steps of sequences that are padded; optional
+    label         (N,)   whole numbers or strings are classes, other numbers are scores
+    id            (N,)   names; optional
+
+In a .npz file the keys are `train/NAME` and so on. NaN is kept. Infinite values are faults: they
+become NaN, and are counted in a warning. Columns `(N,)` of another name are left unread.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from . import columns
+from .describing import describe
+from .labels import LABEL, classified
+from .limits import DataError, Problems
+from .segments import (
+    MODALITIES,
+    REGRESSION,
+    SPLITS,
+    TEXT_BERT,
+    UNIMODAL,
+    Segments,
+    check_together,
+    split_names,
+)
+
+ID = "id"
+LENGTHS = ("_length", "_lengths")
+"""How the key of true steps ends."""
+
+MMSA_LABELS = (
+    "regression_labels",
+    "classification_labels",
+    "labels",
+    *(f"regression_labels_{letter}" for letter in UNIMODAL.values()),
+)
+"""What labels are called in the schemas of MMSA and MulT."""
+
+RESERVED = (TEXT_BERT, "raw_text", "index", "draws", "complement", "missing_index", LABEL, ID)
+"""Names of a batch's entries that are no modalities."""
+
+
+def recognises(splits: Mapping[str, Any]) -> bool:
+    """Whether content is of this schema and not of MMSA's or MulT's.
+
+    Args:
+        splits: Split -> what the file has for it.
+    """
+    named = [one for one in splits.values() if isinstance(one, Mapping)]
+    keys = {key for one in named for key in one if isinstance(key, str)}
+    if keys.intersection(MMSA_LABELS):
+        return False
+    if LABEL in keys:
+        return True
+    if keys & {*MODALITIES, TEXT_BERT}:
+        return False
+    return any(_is_modality(key, array) for one in named for key, array in one.items())
+
+
+def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
+    """All splits, checked.
+
+    Args:
+        place: What to call the content in messages.
+        content: As above.
+
+    Returns:
+        Dict with `train`, `valid`, `test`.
+
+    Raises:
+        DataError: it is not as above; the message names split and key.
+    """
+    names = split_names(content)
+    lacking = [split for split in SPLITS if split not in names]
+    if lacking:
+        raise DataError(
+            f"{place} must have the splits {SPLITS}. Missing: {lacking}. Received: "
+            f"{sorted(map(str, content))}. Save one split each for training, selection and test."
+        )
+    raw = {split: content[names[split]] for split in SPLITS}
+    modalities = _modalities(place, raw)
+    problems = Problems()
+    parts: dict[str, dict[str, Any]] = {}
+    for split, one in raw.items():
+        parts[split] = _split(f"{place}, {split}", split, one, modalities, problems)
+    labels: dict[str, np.ndarray] = {}
+    classes: tuple[str, ...] = ()
+    with problems.noted():
+        labels, classes = classified(
+            place, {split: (one.get(LABEL), part[ID]) for (split, one), part
+                    in zip(raw.items(), parts.values(), strict=True)}
+        )  # fmt: skip
+    problems.raise_any()
+    _say_unread(place, raw, modalities)
+    splits = {
+        split: Segments(part.pop(ID), [], part, labels[split], scores=REGRESSION, classes=classes)
+        for split, part in parts.items()
+    }
+    check_together(place, splits)
+    return splits
+
+
+def _is_modality(key: Any, array: Any) -> bool:
+    return (
+        isinstance(key, str)
+        and key not in RESERVED
+        and isinstance(array, np.ndarray)
+        and array.ndim >= 2
+        and array.dtype.kind in "fiub"
+    )
+
+
+def _modalities(place: str, raw: Mapping[str, Any]) -> list[str]:
+    """Names of the modalities, which all splits have.
+
+    Raises:
+        DataError: there are none, one lacks in a split, or a name cannot be.
+    """
+    problems = Problems()
+    held: dict[str, set[str]] = {}
+    for split, one in raw.items():
+        if not isinstance(one, Mapping):
+            problems.found.append(
+                f"{place}, {split}: a split must be a dict of arrays. Received: {describe(one)}."
+            )
+            continue
+        held[split] = {key for key, array in one.items() if _is_modality(key, array)}
+        strange = {key for key in RESERVED[:-2] if getattr(one.get(key), "ndim", 0) >= 2}
+        for key in sorted(held[split] | strange):
+            with problems.noted():
+                check_name(f"{place}, {split}", key)
+    problems.raise_any()
+    names = sorted(set.union(*held.values()))
+    for split, found in held.items():
+        if not names or found != set(names):
+            arrived = {key: describe(array) for key, array in sorted(raw[split].items())}
+            problems.found.append(
+                f"{place}, {split}: all splits must hold the same modalities, arrays "
+                f"(N, steps, dim) or (N, dim), at least one. "
+                f"Missing: {sorted(set(names) - found) or 'all'}. Received: {arrived}."
+            )
+    problems.raise_any()
+    return names
+
+
+def check_name(place: str, name: str) -> None:
+    """A modality's name must be usable as a key of a batch and as that of an `Input`.
+
+    Raises:
+        DataError: it is not.
+    """
+    taken = name in RESERVED or name.endswith((*LENGTHS, "_present")) or name.startswith("label_")
+    if not name.isidentifier() or taken:
+        raise DataError(
+            f"{place}: a modality's name must be of letters, digits and underscores, not one of "
+            f"{RESERVED}, and not begin with label_ or end with _length or _present. Received: "
+            f"{name!r}. Give it another name."
+        )
+
+
+def _split(
+    place: str, split: str, raw: Mapping[str, Any], modalities: list[str], problems: Problems
+) -> dict[str, Any]:
+    """Features of a split and its `id`; what is wrong with it goes to `problems`."""
+    rows = len(raw[modalities[0]])
+    part: dict[str, Any] = {ID: [f"{split}$_${row}" for row in range(rows)]}
+    with problems.noted():
+        counts = {key: len(raw[key]) for key in modalities}
+        if len(set(counts.values())) > 1 or rows == 0:
+            raise DataError(
+                f"{place}: all keys must hold the same number of examples, at least 1. "
+                f"Received: {counts}."
+            )
+        if raw.get(ID) is not None:
+            part[ID] = ids(place, raw[ID], rows)
+    for name in modalities:
+        with problems.noted():
+            part[name] = numbers(place, name, raw[name])
+            key = next((name + end for end in LENGTHS if raw.get(name + end) is not None), None)
+            if key is not None:
+                part[f"{name}_length"] = _length(place, key, raw[key], part[name], part[ID])
+    return part
+
+
+def ids(place: str, values: Any, rows: int) -> list[str]:
+    """Names of examples, each once.
+
+    Raises:
+        DataError: they are not `rows` names, or one is there twice.
+    """
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
+        values = values.astype(str)
+    found = columns.strings(place, ID, values)
+    if len(found) != rows or not all(found):
+        raise DataError(
+            f"{place}: `{ID}` must name each of {rows} examples. Received: {len(found)} names, "
+            f"{found.count('')} of them empty."
+        )
+    if len(set(found)) < rows:
+        seen: set[str] = set()
+        twice = next(name for name in found if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise DataError(f"{place}: ids must be unique. Received: {twice!r} twice.")
+    return found
+
+
+def numbers(place: str, name: str, array: np.ndarray) -> np.ndarray:
+    """A modality's values as float32; NaN stays, infinite values become NaN with a warning.
+
+    Raises:
+        DataError: they are of another shape.
+    """
+    if array.ndim not in (2, 3) or 0 in array.shape[1:]:
+        raise DataError(
+            f"{place}: `{name}` must be (N, steps, dim) or (N, dim), with at least one value each. "
+            f"Received: {describe(array)}."
+        )
+    with np.errstate(over="ignore"):
+        found = array.astype(np.float32)
+    infinite = np.isinf(found)
+    if infinite.any():
+        warnings.warn(
+            f"{place}: {int(infinite.sum())} values of `{name}` were infinite and became NaN, "
+            "which is a value that was not measured.",
+            stacklevel=2,
+        )
+        found[infinite] = np.nan
+    return found
+
+
+def _length(
+    place: str, key: str, values: Any, sequences: np.ndarray, names: list[str]
+) -> np.ndarray:
+    """True steps; what lies behind them becomes 0, for padding is no hole."""
+    if sequences.ndim != 3:
+        raise DataError(f"{place}: `{key}` must belong to sequences (N, steps, dim). Received: "
+                        f"vectors {sequences.shape}. Leave it out.")  # fmt: skip
+    rows, steps = sequences.shape[:2]
+    length = columns.numbers(place, key, values)
+    if len(length) != rows:
+        raise DataError(f"{place}: `{key}` must hold {rows} numbers. Received: {len(length)}.")
+    length = columns.lengths(place, key, length, steps, names)
+    sequences[np.arange(steps) >= length[:, None]] = 0
+    return length
+
+
+def _say_unread(place: str, raw: Mapping[str, Any], modalities: list[str]) -> None:
+    known = {*modalities, LABEL, ID, *(name + end for name in modalities for end in LENGTHS)}
+    others = sorted({str(key) for one in raw.values() for key in one} - known)
+    if others:
+        warnings.warn(
+            f"{place}: {', '.join(f'`{key}`' for key in others[:12])} "
+            f"{'is' if len(others) == 1 else 'are'} no modality and not read. A column of numbers "
+            "is one as an array (N, 1).",
+            stacklevel=3,
+        )

@@ -1,0 +1,39 @@
+"""Arrays with splits, of any modalities: a .npz or a pickle."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import arrays, formats
+from ..describing import describe
+from ..segments import Segments, split_names
+from .source import Source, own_command
+
+
+class ArraysReader:
+    """`SPLIT/NAME` in one file."""
+
+    def recognises(self, source: Source) -> bool:
+        held = source.content
+        return isinstance(held, Mapping) and arrays.recognises(_splits(held))
+
+    def kind(self, source: Source) -> str:
+        return "own data: arrays with splits"
+
+    def holds(self, source: Source) -> list[str]:
+        lines = []
+        for split, raw in _splits(source.content).items():
+            lines.append(f"{split}:")
+            if isinstance(raw, Mapping):
+                lines += [f"  {key!s:<22}{describe(raw[key])}" for key in sorted(raw, key=str)]
+        return lines
+
+    def commands(self, source: Source) -> list[str]:
+        self.read(source)
+        return [own_command(source.path)]
+
+    def read(self, source: Source) -> dict[str, Segments]:
+        return arrays.check(formats.place(source.path), source.content)
+
+
+def _splits(held: Mapping[str, Any]) -> dict[str, Any]:
+    return {split: held[key] for split, key in split_names(held).items()}
