@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from keras_m3s.cli import many_runs
+from keras_m3s.cli.options import ModelName
 from keras_m3s.experiments.config import SELECTIONS
 from keras_m3s.registry import datasets as dataset_cards
 from keras_m3s.registry import methods as method_cards
@@ -23,6 +24,8 @@ SEEDS, QUICK_SEEDS = 5, 2
 
 @click.command()
 @click.argument("study", type=click.Choice(NAMES), metavar="STUDY")
+@click.option("--model", type=ModelName(), help="The only model to take, such as a function of yours that makes one; with --dataset, in a study beyond the paper.")  # fmt: skip
+@click.option("--dataset", help="Name of the data for --model, or path of its file.")
 @click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder of prepared data sets. Without this and --manual-dir generated data is used.")  # fmt: skip
 @click.option("--manual-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder with the files you brought, or with a folder of them for each data set.")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), help=f"Seeds of each run.  [default: {SEEDS}; {QUICK_SEEDS} with --quick]")  # fmt: skip
@@ -36,6 +39,8 @@ SEEDS, QUICK_SEEDS = 5, 2
 @click.option("--select", type=click.Choice(SELECTIONS), default="validation", help="How the tested epoch is selected. `paper`: as in the published scripts, some of which use test data.")  # fmt: skip
 def reproduce(
     study: str,
+    model: str | None,
+    dataset: str | None,
     data_dir: pathlib.Path | None,
     manual_dir: pathlib.Path | None,
     seeds: int | None,
@@ -63,7 +68,10 @@ def reproduce(
     Example:
       keras-m3s reproduce all --quick
       keras-m3s reproduce table2 --manual-dir ~/data --seeds 5 --equal-budget
+      keras-m3s reproduce alpha --model har.py:build --dataset har.npz
     """
+    if (model is None) != (dataset is None):
+        raise click.UsageError("--model and --dataset must be given together.")
     from keras_m3s.study import executors
     from keras_m3s.study.plan import Settings, plan
     from keras_m3s.study.workspace import Workspace
@@ -72,14 +80,19 @@ def reproduce(
     if not os.environ.get("KERAS_BACKEND") and quick:
         os.environ["KERAS_BACKEND"] = _quick_backend()
     runs_dir = runs_dir or pathlib.Path("runs", "quick" if quick else "reproduce")
-    datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run)
+    datasets: dict[str, str] = {}
+    absent: dict[str, str] = {}
+    if dataset is None:
+        datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run)
+    elif not (dry_run or dataset_cards.is_file(dataset)):
+        _prepare(dataset, data_dir, manual_dir)
     seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
     methods = method_cards.paper() + (method_cards.equal_budget() if equal_budget else ())
-    settings = Settings(datasets, range(seeds), quick, select, methods)
+    settings = Settings(datasets, range(seeds), quick, select, methods, model, dataset)
     planned = plan(study, settings)
     workspace = Workspace(
         runs=str(runs_dir),
-        data_dir=str(data_dir or runs_dir / "data") if not manual_dir else _text(data_dir),
+        data_dir=_text(data_dir) if manual_dir or dataset else str(data_dir or runs_dir / "data"),
         manual_dir=_text(manual_dir),
         backend=backend.backend_name(),
         replicas=replicas or 1,
@@ -186,12 +199,12 @@ def print_tables(planned: Sequence[Any], workspace: Any) -> None:
     tables: dict[str, dict[str, list[Any]]] = {}
     for p in planned:
         e, run = p.experiment, workspace.run_directory(p)
-        settings = model_cards.CARDS[e.model].settings
+        settings = model_cards.find(e.model).settings
         published = settings.get("inner_learning_rate", e.inner_learning_rate)
         swept = (e.inner_steps, e.first_order, e.inner_learning_rate) != (1, True, published)
         if swept or not run.complete:
             continue
-        title = f"{e.model} on {e.dataset}, {rate(e.missing_rate)} missing"
+        title = f"{e.model_name} on {e.dataset}, {rate(e.missing_rate)} missing"
         title += "" if e.pattern == PAPER else f" ({e.pattern})"
         title += "" if e.site == "raw" else f" in {e.site} vectors"
         mark = "" if e.select == "validation" else "; epochs selected as in the published scripts"

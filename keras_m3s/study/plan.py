@@ -69,6 +69,8 @@ class Settings:
         quick: Whether to take small models and few epochs.
         select: See `Experiment`.
         methods: Methods that the paper's tables and figures compare.
+        model: The only model to take, of one's own or not; `None` for those of each study.
+        dataset: Name or path of the data for it; `None` for that of its card.
     """
 
     datasets: Mapping[str, str]
@@ -76,6 +78,12 @@ class Settings:
     quick: bool = False
     select: str = "validation"
     methods: Sequence[str] = dataclasses.field(default_factory=methods.paper)
+    model: str | None = None
+    dataset: str | None = None
+
+    def models(self, of_study: Sequence[str]) -> Sequence[str]:
+        """The models of a study, or the only one to take."""
+        return of_study if self.model is None else (self.model,)
 
     def runs(
         self,
@@ -94,8 +102,8 @@ class Settings:
             retests: Further conditions to test under.
             **overrides: Other fields of the experiments.
         """
-        card = models.CARDS[model]
-        dataset = self.datasets.get(card.dataset or "")
+        card = models.find(model)
+        dataset = self.dataset or self.datasets.get(card.dataset or "")
         if dataset is None:
             return
         values: dict[str, Any] = {"select": self.select}
@@ -157,12 +165,12 @@ def _budget(s: Settings) -> Iterator[PlannedRun]:
         *methods.equal_budget(),
         *methods.named("proposed"),
     )
-    for model in paper_models():
+    for model in s.models(paper_models()):
         yield from s.runs(model, compared)
 
 
 def _matrix(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
+    for model in s.models(models.in_study("table3")):
         for level in MISSING_LEVELS.values():
             others = [Condition(rate) for rate in MISSING_LEVELS.values() if rate != level]
             yield from s.runs(model, missing_rate=level, retests=others)
@@ -170,13 +178,13 @@ def _matrix(s: Settings) -> Iterator[PlannedRun]:
 
 def _steps(s: Settings) -> Iterator[PlannedRun]:
     compared = (*methods.equal_budget(), *methods.named("proposed"))
-    for model in models.in_study("table3"):
+    for model in s.models(models.in_study("table3")):
         for steps in INNER_STEPS[:3] if s.quick else INNER_STEPS:
             yield from s.runs(model, compared, inner_steps=steps)
 
 
 def _alpha(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
+    for model in s.models(models.in_study("table3")):
         for factor in ALPHA_FACTORS:
             for planned in s.runs(model, methods.named("proposed")):
                 rates = planned.experiment.inner_learning_rate
@@ -190,19 +198,19 @@ def _alpha(s: Settings) -> Iterator[PlannedRun]:
 
 
 def _order(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
+    for model in s.models(models.in_study("table3")):
         for first_order in (True, False):
             yield from s.runs(model, methods.named("proposed"), first_order=first_order)
 
 
 def _site(s: Settings) -> Iterator[PlannedRun]:
-    for model in paper_models():
+    for model in s.models(paper_models()):
         for site in SITES:
             yield from s.runs(model, site=site)
 
 
 def _protocols(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
+    for model in s.models(models.in_study("table3")):
         for pattern, card in patterns.CARDS.items():
             if card.trained_range is None:
                 continue
@@ -251,10 +259,15 @@ def plan(name: str, settings: Settings) -> list[PlannedRun]:
         settings: Settings that they share.
 
     Raises:
-        ValueError: If there is no such study.
+        ValueError: If there is no such study, or it is the paper's and a model is asked for.
     """
     if name not in NAMES:
         raise ValueError(f"`name` must be one of {NAMES}. Received: {name!r}.")
+    if settings.model is not None and name not in FURTHER_STUDIES:
+        raise ValueError(
+            f"With a model of one's own the study must be one of {tuple(FURTHER_STUDIES)}. "
+            f"Received: {name!r}, which is of the paper's models."
+        )
     studies = _COLLECTIONS.get(name) or {name: STUDIES[name]}
     merged: dict[str, PlannedRun] = {}
     for study in studies.values():
