@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from keras_m3s.cli import many_runs
-from keras_m3s.cli.options import CardName
+from keras_m3s.cli.options import ModelName
 from keras_m3s.experiments.config import SELECTIONS
 from keras_m3s.registry import datasets as dataset_cards
 from keras_m3s.registry import methods as method_cards
@@ -26,6 +26,8 @@ SEEDS, QUICK_SEEDS = 5, 2
 
 @click.command()
 @click.argument("study", type=click.Choice(NAMES), metavar="STUDY")
+@click.option("--model", "models", type=ModelName(), multiple=True, help="Repeat for several; a function of yours that makes one, with --dataset, in a study beyond the paper.  [default: all of the study]")  # fmt: skip
+@click.option("--dataset", help="Name of a data set, or path of a file, to train all models on that take its kind of labels.  [default: the data set of each]")  # fmt: skip
 @click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder of prepared data sets. Without this and --manual-dir generated data is used.")  # fmt: skip
 @click.option("--manual-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder with the files you brought, or with a folder of them for each data set.")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), help=f"Seeds of each run.  [default: {SEEDS}; {QUICK_SEEDS} with --quick]")  # fmt: skip
@@ -35,12 +37,12 @@ SEEDS, QUICK_SEEDS = 5, 2
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once.  [default: by cores and memory]")  # fmt: skip
 @click.option("--replicas", type=click.IntRange(1), help="Runs that differ in their seed only to train as one program, at most; above 1 on JAX only.  [default: all where JAX has a GPU, else 1]")  # fmt: skip
 @click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), help="Folder of run directories.  [default: runs/reproduce, with --quick runs/quick]")  # fmt: skip
-@click.option("--model", "models", type=CardName("model", model_cards.CARDS), multiple=True, help="Repeat for several.  [default: all of the study]")  # fmt: skip
-@click.option("--dataset", help="Name of a data set, or path of a feature file, to train all models on that take its kind of labels.  [default: the data set of each]")  # fmt: skip
 @click.option("--equal-budget", is_flag=True, help="Add SPL-TRN with as many gradients as M3S.")  # fmt: skip
 @click.option("--select", type=click.Choice(SELECTIONS), default="validation", help="How the tested epoch is selected. `paper`: as in the published scripts, some of which use test data.")  # fmt: skip
 def reproduce(
     study: str,
+    models: tuple[str, ...],
+    dataset: str | None,
     data_dir: pathlib.Path | None,
     manual_dir: pathlib.Path | None,
     seeds: int | None,
@@ -50,8 +52,6 @@ def reproduce(
     jobs: int | None,
     replicas: int | None,
     runs_dir: pathlib.Path | None,
-    models: tuple[str, ...],
-    dataset: str | None,
     equal_budget: bool,
     select: str,
 ) -> None:
@@ -71,7 +71,11 @@ def reproduce(
       keras-m3s reproduce all --quick
       keras-m3s reproduce table2 --manual-dir ~/data --seeds 5 --equal-budget
       keras-m3s reproduce protocols --model lnln --dataset ~/data/unaligned_50.pkl
+      keras-m3s reproduce alpha --model har.py:build --dataset har.npz
     """
+    own = [model for model in models if model_cards.is_own(model)]
+    if own and dataset is None:
+        raise click.UsageError(f"--dataset must be given with a model of yours. Received: {own}.")
     from keras_m3s.study import executors
     from keras_m3s.study.plan import Settings, plan
     from keras_m3s.study.workspace import Workspace
@@ -83,11 +87,11 @@ def reproduce(
     datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run, dataset)
     seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
     methods = method_cards.paper() + (method_cards.equal_budget() if equal_budget else ())
-    settings = Settings(datasets, range(seeds), quick, select, methods, models or None)
+    settings = Settings(datasets, range(seeds), quick, select, methods, models or None, dataset)
     planned = plan(study, settings)
     workspace = Workspace(
         runs=str(runs_dir),
-        data_dir=str(data_dir or runs_dir / "data") if not manual_dir else _text(data_dir),
+        data_dir=_text(data_dir) if manual_dir or dataset else str(data_dir or runs_dir / "data"),
         manual_dir=_text(manual_dir),
         backend=backend.backend_name(),
         replicas=replicas or 1,
@@ -136,7 +140,7 @@ def find_data(
     if only is not None:
         name = str(pathlib.Path(only).expanduser()) if dataset_cards.is_file(only) else only
         if not dry_run and not dataset_cards.is_file(name):
-            _prepare(name, data_dir or (None if manual_dir else runs_dir / "data"), manual_dir)
+            _prepare(name, data_dir, manual_dir)
         return plan.on_one_dataset(name), {}
     wanted = plan.paper_datasets()
     if data_dir is None and manual_dir is None:
@@ -208,12 +212,12 @@ def print_tables(planned: Sequence[Any], workspace: Any) -> None:
     tables: dict[str, dict[str, list[Any]]] = {}
     for p in planned:
         e, run = p.experiment, workspace.run_directory(p)
-        settings = model_cards.CARDS[e.model].settings
+        settings = model_cards.find(e.model).settings
         published = settings.get("inner_learning_rate", e.inner_learning_rate)
         swept = (e.inner_steps, e.first_order, e.inner_learning_rate) != (1, True, published)
         if swept or not run.complete:
             continue
-        title = f"{e.model} on {e.dataset}, {rate(e.missing_rate)} missing"
+        title = f"{e.model_name} on {e.dataset}, {rate(e.missing_rate)} missing"
         title += "" if e.pattern == PAPER else f" ({e.pattern})"
         title += "" if e.site == "raw" else f" in {e.site} vectors"
         mark = "" if e.select == "validation" else "; epochs selected as in the published scripts"

@@ -114,7 +114,11 @@ def test_a_trained_model_is_tested_with_rates_for_each_modality(tmp_path):
         for name, values in test.features.items()
     }
     other = type(test)(test.name, zeroed, test.labels, test.ids)
-    expected = evaluation._test(evaluation.best_model(run), run.experiment(), other, plain)
+    experiment = run.experiment().replace(
+        test_missing_rate=plain.missing_rate, pattern=plain.pattern
+    )
+    predictions = evaluation.predict(evaluation.best_model(run), experiment, other)
+    expected = evaluation.score(experiment.dataset, other, predictions)
     assert written["metrics"] == pytest.approx(expected, rel=1e-5)
     complete = json.loads(run.retest_file(*plain).read_text())["metrics"]
     assert written["metrics"]["mae"] != complete["mae"]

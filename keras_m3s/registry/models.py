@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from keras_m3s.registry import require
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelCard:
@@ -190,6 +192,38 @@ CARDS: dict[str, ModelCard] = {
     ),
 }
 """In the order of the paper's Table 2, then those that are not in it."""
+
+OWN = ModelCard(
+    title="a model of one's own",
+    model="keras_m3s.experiments.own_model:build",
+    dataset=None,
+    settings={
+        "inner_learning_rate": 1e-2,
+        "learning_rate": None,  # its own optimizer's, else that of `keras_m3s.models.hooks`
+        "batch_size": 32,
+        "epochs": 50,
+        "patience": 10,
+        "fill": "mean",
+    },
+)
+"""Of all models that a function in the user's code makes, `file.py:function`."""
+
+
+def is_own(name: str) -> bool:
+    """Whether a model is named by a function in the user's code, instead of by a card."""
+    return ":" in name
+
+
+def find(name: str) -> ModelCard:
+    """The card of a model; `OWN` for one of the user's own.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if is_own(name):
+        return OWN
+    require("model", name, CARDS)
+    return CARDS[name]
 
 
 def in_study(name: str) -> tuple[str, ...]:

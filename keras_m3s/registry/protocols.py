@@ -39,6 +39,11 @@ class ProtocolCard:
     summary: str = MEAN
     summary_title: str = "Mean"
 
+    @property
+    def names_modalities(self) -> bool:
+        """Whether its tests are of modalities by name: those of the sentiment data sets."""
+        return any(test.modality_rates for test in self.tests.values())
+
     def of(self, dataset: str) -> dict[str, Condition]:
         """The tests on a data set."""
         labels = self.tests_of.get(dataset, tuple(self.tests))

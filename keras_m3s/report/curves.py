@@ -72,7 +72,7 @@ def learning_figure(group: Group, key: str) -> Figure | None:
         lines = [(arm.label, style, learning(arm, column)) for arm, style in styles]
         lines = [line for line in lines if line[2]]
         if lines:
-            panels.append(_line_panel(title, lines, "epoch", "Epoch"))
+            panels.append(line_panel(title, lines, "epoch", "Epoch"))
     if not panels:
         return None
     legend = [(arm.label, style) for arm, style in styles]
@@ -134,7 +134,7 @@ def rate_figure(group: Group, pattern: str, ranges: bool, key: str) -> Figure:
         lines = [line for line in lines if line[2]]
         shade = (100 * low, 100 * high)
         title, xlabel = names.metric_title(metric), "Missing in testing, %"
-        panels.append(_line_panel(title, lines, "rate", xlabel, shade))
+        panels.append(line_panel(title, lines, "rate", xlabel, shade))
     notes = [f"Shaded: the missing rates of training, {names.rate_title((low, high))}."]
     if ranges:
         notes.append("Each point is at the midpoint of a range of rates.")
@@ -305,13 +305,15 @@ def arm_styles(arms: Sequence[Arm]) -> list[tuple[Arm, dict[str, Any]]]:
     ]
 
 
-def _line_panel(
+def line_panel(
     title: str,
     lines: Sequence[Line],
     x: str,
     xlabel: str,
     shade: tuple[float, float] | None = None,
 ) -> Panel:
+    """A plot of lines with bands, with a text of where they begin and end."""
+
     def draw(axes: Any) -> None:
         if shade and shade[0] < shade[1]:
             axes.axvspan(*shade, color=figures.TEXT, alpha=0.07, linewidth=0)

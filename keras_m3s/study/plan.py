@@ -61,7 +61,8 @@ class Settings:
         quick: Whether to take small models and few epochs.
         select: See `Experiment`.
         methods: Methods that the paper's tables and figures compare.
-        models: Models to take; `None` for all.
+        models: Models to take, of one's own too; `None` for those of each study.
+        dataset: Name or path of the data for models of one's own.
     """
 
     datasets: Mapping[str, str]
@@ -70,6 +71,11 @@ class Settings:
     select: str = "validation"
     methods: Sequence[str] = dataclasses.field(default_factory=methods.paper)
     models: Sequence[str] | None = None
+    dataset: str | None = None
+
+    def chosen(self, of_study: Sequence[str]) -> Sequence[str]:
+        """The models of a study, or those to take instead."""
+        return of_study if self.models is None else self.models
 
     def runs(
         self,
@@ -88,8 +94,9 @@ class Settings:
             retests: Further conditions to test under.
             **overrides: Other fields of the experiments.
         """
-        card = models.CARDS[model]
-        dataset = self.datasets.get(card.dataset or "")
+        card = models.find(model)
+        own = models.is_own(model)
+        dataset = self.dataset if own else self.datasets.get(card.dataset or "")
         if dataset is None or (self.models is not None and model not in self.models):
             return
         values: dict[str, Any] = {"select": self.select}
@@ -167,12 +174,12 @@ def _budget(s: Settings) -> Iterator[PlannedRun]:
         *methods.equal_budget(),
         *methods.named("proposed"),
     )
-    for model in paper_models():
+    for model in s.chosen(paper_models()):
         yield from s.runs(model, compared)
 
 
 def _matrix(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
+    for model in s.chosen(models.in_study("table3")):
         for level in MISSING_LEVELS.values():
             others = [Condition(rate) for rate in MISSING_LEVELS.values() if rate != level]
             yield from s.runs(model, missing_rate=level, retests=others)
@@ -180,13 +187,13 @@ def _matrix(s: Settings) -> Iterator[PlannedRun]:
 
 def _steps(s: Settings) -> Iterator[PlannedRun]:
     compared = (*methods.equal_budget(), *methods.named("proposed"))
-    for model in models.in_study("table3"):
+    for model in s.chosen(models.in_study("table3")):
         for steps in INNER_STEPS[:3] if s.quick else INNER_STEPS:
             yield from s.runs(model, compared, inner_steps=steps)
 
 
 def _alpha(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
+    for model in s.chosen(models.in_study("table3")):
         for factor in ALPHA_FACTORS:
             for planned in s.runs(model, methods.named("proposed")):
                 rates = planned.experiment.inner_learning_rate
@@ -200,21 +207,25 @@ def _alpha(s: Settings) -> Iterator[PlannedRun]:
 
 
 def _order(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
+    for model in s.chosen(models.in_study("table3")):
         for first_order in (True, False):
             yield from s.runs(model, methods.named("proposed"), first_order=first_order)
 
 
 def _site(s: Settings) -> Iterator[PlannedRun]:
-    for model in paper_models():
+    for model in s.chosen(paper_models()):
         for site in SITES:
             yield from s.runs(model, site=site)
 
 
 def _protocols(s: Settings) -> Iterator[PlannedRun]:
-    for model, card in models.CARDS.items():
-        dataset, _ = datasets.split_name(s.datasets.get(card.dataset or "", ""))
+    for model in s.chosen(tuple(models.CARDS)):
+        own = models.is_own(model)
+        name = s.dataset if own else s.datasets.get(models.find(model).dataset or "")
+        dataset, _ = datasets.split_name(name or "")
         for protocol in protocols.CARDS.values():
+            if own and protocol.names_modalities:
+                continue
             tests = protocol.of(dataset).values()
             once = protocol.trained
             for trained in [once] if once else tests:
@@ -265,10 +276,16 @@ def plan(name: str, settings: Settings) -> list[PlannedRun]:
         settings: Settings that they share.
 
     Raises:
-        ValueError: If there is no such study.
+        ValueError: If there is no such study, or it is the paper's and a model is asked for.
     """
     if name not in NAMES:
         raise ValueError(f"`name` must be one of {NAMES}. Received: {name!r}.")
+    own = [model for model in settings.models or () if models.is_own(model)]
+    if own and name not in FURTHER_STUDIES:
+        raise ValueError(
+            f"With a model of one's own the study must be one of {tuple(FURTHER_STUDIES)}. "
+            f"Received: {name!r}, which is of the paper's models."
+        )
     studies = _COLLECTIONS.get(name) or {name: STUDIES[name]}
     merged: dict[str, PlannedRun] = {}
     for study in studies.values():

@@ -32,7 +32,7 @@ from keras_m3s.study.workspace import (
     load_splits,
     outcome_from_files,
 )
-from keras_m3s.utils import backend, termination
+from keras_m3s.utils import backend, termination, user_code
 
 STDERR_LENGTH = 2000
 """Characters of a failed subprocess's standard error that its message quotes."""
@@ -237,7 +237,9 @@ def _outcome(planned: PlannedRun, workspace: Workspace, error: Exception | None)
         return Outcome(key, BUSY, str(error))
     if isinstance(error, termination.Stopped):
         return Outcome(key, STOPPED, str(error))
-    message = f"{type(error).__name__}: {error}"
+    where = user_code.location(error)  # in a model of the user's
+    message = f"{where}: " if where else ""
+    message += f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError):
         workspace.run_directory(planned).write_json("error.json", {"error": message})
     return Outcome(key, FAILED, message)
