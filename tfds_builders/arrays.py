@@ -12,6 +12,7 @@ In a .npz file the keys are `train/NAME` and so on. NaN is kept. Infinite values
 become NaN, and are counted in a warning. Columns `(N,)` of another name are left unread.
 """
 
+import collections
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -206,8 +207,7 @@ def ids(place: str, values: Any, rows: int) -> list[str]:
             f"{found.count('')} of them empty."
         )
     if len(set(found)) < rows:
-        seen: set[str] = set()
-        twice = next(name for name in found if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        twice = next(name for name, count in collections.Counter(found).items() if count > 1)
         raise DataError(f"{place}: ids must be unique. Received: {twice!r} twice.")
     return found
 

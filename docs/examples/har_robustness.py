@@ -2,8 +2,8 @@
 
 python docs/examples/har_robustness.py har.npz docs/pictures/har.png
 
-`har.npz` has windows of four inertial sensors, split by subject, as `keras-m3s prepare --from` takes
-them. All models take as many steps; one of M3S has the gradients of two batches.
+`har.npz` has windows of four inertial sensors, split by subject, as `keras-m3s prepare --from`
+takes them. All models take as many steps; one of M3S has the gradients of two batches.
 """
 
 import dataclasses
@@ -25,9 +25,7 @@ def main(data: str, picture: str) -> None:
     splits = m3s.data.load(data)
     spec = spec_of(splits["train"])
     arrays = {name: (_standardised(one, spec), one.labels) for name, one in splits.items()}
-    models = {
-        kind: [_trained(kind, seed, _unit(spec), arrays) for seed in SEEDS] for kind in KINDS
-    }
+    models = {kind: [_trained(kind, seed, _unit(spec), arrays) for seed in SEEDS] for kind in KINDS}
     found = m3s.compare(models, *arrays["test"], rates=RATES, draws=5)
     print(found)
     found.plot(picture)
