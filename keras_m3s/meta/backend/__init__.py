@@ -8,6 +8,7 @@ Each backend's file defines:
     over_all_replicas      a replica's loss as that of the whole batch
     rows_of_this_replica   random rows of which each replica has its own
     every_other            every second row of an array
+    several_passes         a scope in which `fit` compiles a step of several passes
     train_step             `keras.Model.train_step` that follows a given gradient
     weights_survive        a scope of `fit` whose failure leaves the weights
     check_export           an error for exports that Keras does not offer on this backend
@@ -36,6 +37,7 @@ gradient = _backend.gradient
 over_all_replicas = _backend.over_all_replicas
 repeat = _backend.repeat
 rows_of_this_replica = _backend.rows_of_this_replica
+several_passes = _backend.several_passes
 train_step = _backend.train_step
 weights_survive = _backend.weights_survive
 
@@ -48,6 +50,7 @@ __all__ = [
     "over_all_replicas",
     "repeat",
     "rows_of_this_replica",
+    "several_passes",
     "train_step",
     "weights_survive",
 ]
