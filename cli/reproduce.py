@@ -17,6 +17,7 @@ from keras_m3s.experiments.config import SELECTIONS
 from keras_m3s.registry import datasets as dataset_cards
 from keras_m3s.registry import methods as method_cards
 from keras_m3s.registry import models as model_cards
+from keras_m3s.registry import protocols as protocol_cards
 from keras_m3s.registry.patterns import PAPER
 from keras_m3s.study.executors import EXECUTORS
 from keras_m3s.study.plan import NAMES
@@ -36,6 +37,7 @@ SEEDS, QUICK_SEEDS = 5, 2
 @click.option("--replicas", type=click.IntRange(1), help="Runs that differ in their seed only to train as one program, at most; above 1 on JAX only.  [default: all where JAX has a GPU, else 1]")  # fmt: skip
 @click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), help="Folder of run directories.  [default: runs/reproduce, with --quick runs/quick]")  # fmt: skip
 @click.option("--model", "models", type=CardName("model", model_cards.CARDS), multiple=True, help="Repeat for several.  [default: all of the study]")  # fmt: skip
+@click.option("--protocol", "protocols", type=CardName("protocol", protocol_cards.CARDS), multiple=True, help="Of `protocols`; repeat for several.  [default: all]")  # fmt: skip
 @click.option("--dataset", help="Name of a data set, or path of a feature file, to train all models on that take its kind of labels.  [default: the data set of each]")  # fmt: skip
 @click.option("--equal-budget", is_flag=True, help="Add SPL-TRN with as many gradients as M3S.")  # fmt: skip
 @click.option("--select", type=click.Choice(SELECTIONS), default="validation", help="How the tested epoch is selected. `paper`: as in the published scripts, some of which use test data.")  # fmt: skip
@@ -51,6 +53,7 @@ def reproduce(
     replicas: int | None,
     runs_dir: pathlib.Path | None,
     models: tuple[str, ...],
+    protocols: tuple[str, ...],
     dataset: str | None,
     equal_budget: bool,
     select: str,
@@ -83,7 +86,9 @@ def reproduce(
     datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run, dataset)
     seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
     methods = method_cards.paper() + (method_cards.equal_budget() if equal_budget else ())
-    settings = Settings(datasets, range(seeds), quick, select, methods, models or None)
+    settings = Settings(
+        datasets, range(seeds), quick, select, methods, models or None, protocols or None
+    )
     planned = plan(study, settings)
     workspace = Workspace(
         runs=str(runs_dir),

@@ -62,6 +62,7 @@ class Settings:
         select: See `Experiment`.
         methods: Methods that the paper's tables and figures compare.
         models: Models to take; `None` for all.
+        protocols: Protocols of robustness to take; `None` for all.
     """
 
     datasets: Mapping[str, str]
@@ -70,6 +71,7 @@ class Settings:
     select: str = "validation"
     methods: Sequence[str] = dataclasses.field(default_factory=methods.paper)
     models: Sequence[str] | None = None
+    protocols: Sequence[str] | None = None
 
     def runs(
         self,
@@ -105,7 +107,8 @@ class Settings:
 
 def paper_models() -> tuple[str, ...]:
     """Models that the paper has results of, in the order of Table 2."""
-    return models.in_study("table2")
+    cards = models.CARDS.items()
+    return tuple(name for name, card in cards if card.in_paper and card.dataset is not None)
 
 
 def paper_datasets() -> tuple[str, ...]:
@@ -214,7 +217,9 @@ def _site(s: Settings) -> Iterator[PlannedRun]:
 def _protocols(s: Settings) -> Iterator[PlannedRun]:
     for model, card in models.CARDS.items():
         dataset, _ = datasets.split_name(s.datasets.get(card.dataset or "", ""))
-        for protocol in protocols.CARDS.values():
+        for name, protocol in protocols.cards().items():
+            if s.protocols is not None and name not in s.protocols:
+                continue
             tests = protocol.of(dataset).values()
             once = protocol.trained
             for trained in [once] if once else tests:
