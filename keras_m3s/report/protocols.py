@@ -9,15 +9,12 @@ from keras_m3s.registry import protocols as cards
 from keras_m3s.registry.patterns import Condition
 from keras_m3s.report import names, published, significance
 from keras_m3s.report.content import BEST, Cell, Element, Section, Table
-from keras_m3s.report.groups import Arm, Group
+from keras_m3s.report.groups import Group
 from keras_m3s.report.records import DEFAULTS, Evaluation, RunRecord, ordered
 
 Metrics = Mapping[str, float]
 Tests = dict[str, Metrics]
 """Label of a test -> metrics."""
-
-Trainings = dict[Any, Arm]
-"""Rate and pattern of training, model and label of the method -> the runs."""
 
 
 class Line(NamedTuple):
