@@ -46,10 +46,14 @@ def prepare(
         data.prepare_own(name, source, where["data_dir"])
         dataset, where = name, {"data_dir": where["data_dir"]}
     assert dataset is not None
-    for split_name, split in data.load(dataset, **where).items():
+    splits = data.load(dataset, **where)
+    for split_name, split in splits.items():
         shapes = ", ".join(
             f"{key} {'x'.join(map(str, array.shape[1:]))}"
             for key, array in split.features.items()
             if array.ndim > 1
         )
         click.echo(f"{split_name:<12}{len(split):>6} examples   {shapes}")
+    for name, gaps in data.gaps(splits).items():
+        if gaps.cells:
+            click.echo(f"{name:<20}missing: {gaps}")

@@ -6,6 +6,7 @@ import shlex
 from typing import Any, Protocol, runtime_checkable
 
 from .. import content, files, formats, hdf5
+from ..gaps import Gaps
 from ..segments import MODALITIES, TEXT_BERT, Segments
 
 LABELS = "label.csv"
@@ -19,12 +20,16 @@ class Source:
     Args:
         path: The file or folder.
 
+    Attributes:
+        gaps: Modality -> what of it is missing; a reader that counts it leaves it here.
+
     Raises:
         FileNotFoundError: there is nothing.
     """
 
     def __init__(self, path: Any) -> None:
         self.path = pathlib.Path(path)
+        self.gaps: dict[str, Gaps] = {}
         if not self.path.exists():
             raise FileNotFoundError(
                 f"A file or a folder must lie at the path given. Received: {path}"
