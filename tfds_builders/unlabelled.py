@@ -195,8 +195,9 @@ def _any(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
         with problems.noted():
             arrays.check_name(place, name)
             features[name] = arrays.numbers(place, name, array)
-            if (length := arrays.length(place, name, held, features[name], ids)) is not None:
-                lengths[name] = length
+            features[name], true = arrays.padded(place, name, held, features[name], ids)
+            if true is not None:
+                lengths[name] = true
     problems.raise_any()
     return Unlabelled(place, ids, features, lengths)
 
