@@ -12,8 +12,8 @@ In a .npz file the keys are `train/NAME` and so on. NaN is kept. Infinite values
 become NaN, and are counted in a warning. Columns `(N,)` of another name are left unread.
 """
 
-import collections
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,7 +64,7 @@ def recognises(splits: Mapping[str, Any]) -> bool:
         return True
     if keys & {*MODALITIES, TEXT_BERT}:
         return False
-    return any(_is_modality(key, array) for one in named for key, array in one.items())
+    return any(is_modality(key, array) for one in named for key, array in one.items())
 
 
 def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
@@ -72,7 +72,7 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
 
     Args:
         place: What to call the content in messages.
-        content: As above.
+        content: As above; its dicts give the arrays up.
 
     Returns:
         Dict with `train`, `valid`, `test`.
@@ -89,6 +89,7 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
         )
     raw = {split: content[names[split]] for split in SPLITS}
     modalities = _modalities(place, raw)
+    unread = _unread(raw, modalities)
     problems = Problems()
     parts: dict[str, dict[str, Any]] = {}
     for split, one in raw.items():
@@ -101,7 +102,7 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
                     in zip(raw.items(), parts.values(), strict=True)}
         )  # fmt: skip
     problems.raise_any()
-    _say_unread(place, raw, modalities)
+    _say_unread(place, unread)
     splits = {
         split: Segments(part.pop(ID), [], part, labels[split], scores=REGRESSION, classes=classes)
         for split, part in parts.items()
@@ -110,12 +111,18 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
     return splits
 
 
-def _is_modality(key: Any, array: Any) -> bool:
+def modalities(held: Mapping[Any, Any]) -> list[str]:
+    """Names of the modalities of one split, or of data without splits."""
+    return sorted(key for key, array in held.items() if is_modality(key, array))
+
+
+def is_modality(key: Any, array: Any, least: int = 2) -> bool:
+    """Whether an entry is one, with at least so many axes."""
     return (
         isinstance(key, str)
         and key not in RESERVED
         and isinstance(array, np.ndarray)
-        and array.ndim >= 2
+        and array.ndim >= least
         and array.dtype.kind in "fiub"
     )
 
@@ -134,7 +141,7 @@ def _modalities(place: str, raw: Mapping[str, Any]) -> list[str]:
                 f"{place}, {split}: a split must be a dict of arrays. Received: {describe(one)}."
             )
             continue
-        held[split] = {key for key, array in one.items() if _is_modality(key, array)}
+        held[split] = set(modalities(one))
         strange = {key for key in RESERVED[:-2] if getattr(one.get(key), "ndim", 0) >= 2}
         for key in sorted(held[split] | strange):
             with problems.noted():
@@ -143,7 +150,7 @@ def _modalities(place: str, raw: Mapping[str, Any]) -> list[str]:
     names = sorted(set.union(*held.values()))
     for split, found in held.items():
         if not names or found != set(names):
-            arrived = {key: describe(array) for key, array in sorted(raw[split].items())}
+            arrived = {str(key): describe(array) for key, array in raw[split].items()}
             problems.found.append(
                 f"{place}, {split}: all splits must hold the same modalities, arrays "
                 f"(N, steps, dim) or (N, dim), at least one. "
@@ -169,7 +176,7 @@ def check_name(place: str, name: str) -> None:
 
 
 def _split(
-    place: str, split: str, raw: Mapping[str, Any], modalities: list[str], problems: Problems
+    place: str, split: str, raw: dict[str, Any], modalities: list[str], problems: Problems
 ) -> dict[str, Any]:
     """Features of a split and its `id`; what is wrong with it goes to `problems`."""
     rows = len(raw[modalities[0]])
@@ -185,10 +192,10 @@ def _split(
             part[ID] = ids(place, raw[ID], rows)
     for name in modalities:
         with problems.noted():
-            part[name] = numbers(place, name, raw[name])
-            key = next((name + end for end in LENGTHS if raw.get(name + end) is not None), None)
-            if key is not None:
-                part[f"{name}_length"] = _length(place, key, raw[key], part[name], part[ID])
+            part[name] = numbers(place, name, raw.pop(name))
+            part[name], true = padded(place, name, raw, part[name], part[ID])
+            if true is not None:
+                part[f"{name}_length"] = true
     return part
 
 
@@ -207,7 +214,7 @@ def ids(place: str, values: Any, rows: int) -> list[str]:
             f"{found.count('')} of them empty."
         )
     if len(set(found)) < rows:
-        twice = next(name for name, count in collections.Counter(found).items() if count > 1)
+        twice = Counter(found).most_common(1)[0][0]
         raise DataError(f"{place}: ids must be unique. Received: {twice!r} twice.")
     return found
 
@@ -224,7 +231,7 @@ def numbers(place: str, name: str, array: np.ndarray) -> np.ndarray:
             f"Received: {describe(array)}."
         )
     with np.errstate(over="ignore"):
-        found = array.astype(np.float32)
+        found = array.astype(np.float32, copy=False)
     infinite = np.isinf(found)
     if infinite.any():
         warnings.warn(
@@ -232,29 +239,50 @@ def numbers(place: str, name: str, array: np.ndarray) -> np.ndarray:
             "which is a value that was not measured.",
             stacklevel=2,
         )
-        found[infinite] = np.nan
+        found = np.where(infinite, np.float32(np.nan), found)
     return found
 
 
-def _length(
-    place: str, key: str, values: Any, sequences: np.ndarray, names: list[str]
-) -> np.ndarray:
-    """True steps; what lies behind them becomes 0, for padding is no hole."""
+def padded(
+    place: str, name: str, raw: Mapping[str, Any], sequences: np.ndarray, names: list[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Sequences that are 0 behind their true steps, for padding is no hole; and those steps.
+
+    Args:
+        place: For messages.
+        name: Of the modality.
+        raw: All there is for the split.
+        sequences: The modality's `(N, steps, dim)`.
+        names: Ids of the examples.
+
+    Returns:
+        The sequences, and true steps int32 `(N,)`, `None` where they are not given.
+
+    Raises:
+        DataError: they are no such numbers, or the modality is one of vectors.
+    """
+    key = next((name + end for end in LENGTHS if raw.get(name + end) is not None), None)
+    if key is None:
+        return sequences, None
+    values = raw[key]
     if sequences.ndim != 3:
         raise DataError(f"{place}: `{key}` must belong to sequences (N, steps, dim). Received: "
                         f"vectors {sequences.shape}. Leave it out.")  # fmt: skip
     rows, steps = sequences.shape[:2]
-    length = columns.numbers(place, key, values)
-    if len(length) != rows:
-        raise DataError(f"{place}: `{key}` must hold {rows} numbers. Received: {len(length)}.")
-    length = columns.lengths(place, key, length, steps, names)
-    sequences[np.arange(steps) >= length[:, None]] = 0
-    return length
+    true = columns.numbers(place, key, values)
+    if len(true) != rows:
+        raise DataError(f"{place}: `{key}` must hold {rows} numbers. Received: {len(true)}.")
+    true = columns.lengths(place, key, true, steps, names)
+    behind = np.arange(steps) >= true[:, None]
+    return np.where(behind[..., None], np.float32(0), sequences), true
 
 
-def _say_unread(place: str, raw: Mapping[str, Any], modalities: list[str]) -> None:
+def _unread(raw: Mapping[str, Any], modalities: list[str]) -> list[str]:
     known = {*modalities, LABEL, ID, *(name + end for name in modalities for end in LENGTHS)}
-    others = sorted({str(key) for one in raw.values() for key in one} - known)
+    return sorted({str(key) for one in raw.values() for key in one} - known)
+
+
+def _say_unread(place: str, others: list[str]) -> None:
     if others:
         warnings.warn(
             f"{place}: {', '.join(f'`{key}`' for key in others[:12])} "

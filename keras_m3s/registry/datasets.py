@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-FILE_ENDINGS = (".pkl", ".pickle", ".npz")
-"""Of feature files that go by their path instead of a name."""
+FILE_ENDINGS = (".pkl", ".pickle", ".npz", ".yaml", ".yml", ".csv", ".parquet")
+"""Of feature files that go by their path instead of a name; tables have a description in YAML."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +66,21 @@ CARDS: dict[str, DatasetCard] = {
         metrics=("acc", "uar", "f1"),
         stand_in="synthetic_msa/iemocap",
         quick_stand_in=f"{_SMALL},classes=4",
+    ),
+    "physionet2012": DatasetCard(
+        title="PhysioNet 2012",
+        builder="Physionet2012",
+        rows=2800,
+        label_range=None,
+        in_paper=False,
+    ),
+    "sp_sw_har": DatasetCard(
+        title="SP-SW-HAR",
+        builder="SpSwHar",
+        rows=1192,
+        rows_of_configs={"windows_all": 1479},
+        label_range=None,
+        in_paper=False,
     ),
     "synthetic_msa": DatasetCard(
         title="synthetic_msa",

@@ -16,12 +16,15 @@ from .arrays import ArraysReader
 from .features import ClipsReader, SegmentsFolderReader, SegmentsReader
 from .folders import OwnFolderReader, RecordingsReader
 from .iemocap import IemocapReader
+from .measured import Physionet2012Reader, SpSwHarReader
 from .mosi import ListsReader, SequencesReader
 from .source import OwnReader, Reader
 from .source import Source as Source
 
 READERS: tuple[Reader, ...] = (
     IemocapReader(),
+    SpSwHarReader(),
+    Physionet2012Reader(),
     SequencesReader(),
     ListsReader(),
     ArraysReader(),
@@ -51,7 +54,8 @@ def read(path: Any) -> dict[str, Segments]:
     """Reads all splits of a user's own data.
 
     Args:
-        path: A pickle or .npz in MMSA's schema, or a folder as in `npy_folder`.
+        path: A pickle or .npz in MMSA's schema or as in `arrays`, a folder as in `npy_folder` or
+            `array_folder`, or tables as in `long_table`.
 
     Returns:
         Dict with `train`, `valid`, `test`.
@@ -113,5 +117,8 @@ def _unknown(source: Source) -> DataError:
             f" It has {source.members[:12]}. Save its arrays with `numpy.savez`, as train/audio."
         )
     if known.name == formats.TEXT:
-        advice += " A table of labels is called label.csv, and lies in a folder with the features."
+        advice += (
+            " A table of labels is called label.csv, and lies in a folder with the features. A "
+            "table of sensors has a description of its name beside it, in YAML."
+        )
     return DataError(f"{must} Received: {known.title}.{advice}")
