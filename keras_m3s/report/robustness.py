@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_m3s.registry import methods
 from keras_m3s.registry import metrics as metric_cards
 from keras_m3s.report import curves, figures, names, significance
 from keras_m3s.report.content import BEST, Cell, Element, Figure, Panel, Section, Table
@@ -110,7 +111,8 @@ def _labelled(group: Group) -> list[tuple[str, Arm, dict[str, Any]]]:
         parts = [names.method_title(arm.method, short=True)]
         rate = arm.config["missing_rate"]
         if several and not rate[1]:
-            parts = [f"{parts[0]}, trained complete"]
+            plain = arm.method in methods.CARDS and not methods.CARDS[arm.method].double_batches
+            parts = ["Plain training" if plain else f"{parts[0]}, trained complete"]
         elif several:
             parts = [f"{parts[0]}, trained at {names.rate_title(rate)}"]
         for change in changes(arm.config, nearest[arm.method].config):
