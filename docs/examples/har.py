@@ -1,6 +1,6 @@
 """Activities from inertial sensors: a small convolution for each sensor, plain Keras.
 
-    keras-m3s train --dataset har.npz --model har.py:build
+keras-m3s train --dataset har.npz --model har.py:build
 """
 
 import keras

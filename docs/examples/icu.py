@@ -1,6 +1,6 @@
 """Death in hospital from what was measured in 48 hours: pooled measurements, plain Keras.
 
-    keras-m3s train --dataset icu.npz --model icu.py:build
+keras-m3s train --dataset icu.npz --model icu.py:build
 """
 
 import keras

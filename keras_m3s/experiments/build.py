@@ -1,6 +1,6 @@
 """The model of an `Experiment`, wrapped and compiled, and its batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.missing.layer import LEARNED, MissingModality
 from keras_m3s.missing.transform import fixed_draws
+from keras_m3s.modalities import MODALITIES
 from keras_m3s.models.hooks import compile_for_task, take_optimizer
 from keras_m3s.registry import methods, models
 
@@ -105,11 +106,25 @@ def transform(
     pattern: str,
     fill: Any = 0.0,
     modalities: Sequence[str] | None = None,
+    modality_rates: Iterable[tuple[str, tuple[float, float]]] = (),
 ) -> MissingModality:
-    """The transform of a site: along time on raw sequences, else along features."""
+    """The transform of a site: along time on raw sequences, else along features.
+
+    Args:
+        missing_rate: Range of rates `(low, high)`.
+        site: One of `keras_m3s.experiments.config.SITES`.
+        seed: Of its draws.
+        pattern: Name of a pattern.
+        fill: What stands in a hole.
+        modalities: Names; `None` for those of the first inputs.
+        modality_rates: Modalities with a range of their own.
+    """
     axis = "time" if site == SITES[0] else "feature"
+    own = dict(modality_rates)
+    names = modalities or MODALITIES
+    rates = {m: own.get(m, missing_rate) for m in names} if own else missing_rate
     return MissingModality(
-        missing_rate, axis=axis, seed=seed, pattern=pattern, fill=fill, modalities=modalities
+        rates, axis=axis, seed=seed, pattern=pattern, fill=fill, modalities=modalities
     )
 
 

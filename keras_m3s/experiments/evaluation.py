@@ -17,13 +17,18 @@ from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics, score_metrics
 from keras_m3s.missing.layer import LEARNED
 from keras_m3s.registry import models
+from keras_m3s.registry.patterns import Condition, ModalityRates
 
 TEST_STREAM = 0
 """Random stream of the missingness in test data, other than those of training and validation."""
 
 
 def predict(
-    model: WithMissing, experiment: Experiment, split: SplitLike, draw: int = 0
+    model: WithMissing,
+    experiment: Experiment,
+    split: SplitLike,
+    draw: int = 0,
+    modality_rates: ModalityRates = (),
 ) -> np.ndarray:
     """Predictions at the experiment's test missing rate, in the order of the split.
 
@@ -32,11 +37,12 @@ def predict(
         experiment: Gives `test_missing_rate`, `hole_seed` and `site`.
         split: Data to predict.
         draw: Number of the draw of the holes; 0 is the one that runs are tested on.
+        modality_rates: Modalities with a test missing rate of their own.
 
     Returns:
         Float array `(examples, outputs)`: scores, or logits of classes.
     """
-    return _predict(at_test_rate(model, experiment), experiment, split, draw)
+    return _predict(at_test_rate(model, experiment, modality_rates), experiment, split, draw)
 
 
 def _predict(
@@ -46,7 +52,9 @@ def _predict(
     return np.asarray(tested.predict(batches, verbose=0), "float64")
 
 
-def at_test_rate(model: WithMissing, experiment: Experiment) -> WithMissing:
+def at_test_rate(
+    model: WithMissing, experiment: Experiment, modality_rates: ModalityRates = ()
+) -> WithMissing:
     """The same base model behind a transform with the experiment's test missing rate."""
     trained = model.missing
     filled = None if trained is None or experiment.fill == DEFAULTS["fill"] else trained
@@ -58,6 +66,7 @@ def at_test_rate(model: WithMissing, experiment: Experiment) -> WithMissing:
         seed=None,
         fill=0.0 if filled is None else filled.fill,
         modalities=None if named is None else named.modalities,
+        modality_rates=modality_rates,
     )
     if filled is not None and filled.fill == LEARNED:
         missing.share_fill(filled)
@@ -205,28 +214,35 @@ def retest_draws(
 
 
 def run_retests(
-    run: RunDirectory, split: SplitLike, conditions: Iterable[tuple[tuple[float, float], str]]
+    run: RunDirectory,
+    split: SplitLike,
+    conditions: Iterable[Condition | tuple[tuple[float, float], str]],
 ) -> None:
     """Tests a trained run under other missingness and writes the results, unless they are there.
 
     Args:
         run: A run that has been trained.
         split: Test data.
-        conditions: Pairs of missing rate `(low, high)` and pattern.
+        conditions: Conditions, or pairs of missing rate `(low, high)` and pattern.
 
     Raises: as `retest`.
     """
     check_data(run, {split.name: split})
     model: WithMissing | None = None
-    for missing_rate, pattern in conditions:
-        if run.retested(missing_rate, pattern):
+    for condition in (Condition(*one) for one in conditions):
+        if run.retested(*condition):
             continue
         model = model or best_model(run)
-        experiment = _under(run.experiment(), missing_rate, pattern)
-        predictions = predict(model, experiment, split)
-        metrics = score(experiment.dataset, split, predictions)
-        values = {"test_missing_rate": list(missing_rate), "pattern": pattern, "metrics": metrics}
-        run.write_json(run.retest_file(missing_rate, pattern).name, values)
+        experiment = _under(run.experiment(), condition.missing_rate, condition.pattern)
+        predictions = predict(model, experiment, split, modality_rates=condition.modality_rates)
+        own = {m: list(rate) for m, rate in condition.modality_rates}
+        values: dict[str, Any] = {
+            "test_missing_rate": list(condition.missing_rate),
+            "pattern": condition.pattern,
+            **({"modality_rates": own} if own else {}),
+            "metrics": score(experiment.dataset, split, predictions),
+        }
+        run.write_json(run.retest_file(*condition).name, values)
 
 
 def _under(

@@ -121,13 +121,15 @@ def random_inputs(model: RunModel, size: int, seed: int) -> dict[str, np.ndarray
     batch: dict[str, np.ndarray] = {}
     for key, shape in model.shapes.items():
         if key == TEXT_BERT:
-            batch[key] = _random_tokens(rng, size, shape[1])
+            batch[key] = _random_tokens(rng, size, _known(model, key, shape)[1])
         elif len(shape) == 1:
-            batch[key] = rng.normal(size=(size, *shape)).astype(np.float32)
+            values = rng.normal(size=(size, *_known(model, key, shape)))
+            batch[key] = values.astype(np.float32)
         elif len(shape) == 2:
-            length = rng.integers(1, shape[0] + 1, size).astype(np.int32)
-            features = rng.normal(size=(size, *shape)).astype(np.float32)
-            features[np.arange(shape[0]) >= length[:, None]] = 0
+            steps, dim = _known(model, key, shape)
+            length = rng.integers(1, steps + 1, size).astype(np.int32)
+            features = rng.normal(size=(size, steps, dim)).astype(np.float32)
+            features[np.arange(steps) >= length[:, None]] = 0
             features[rng.uniform(size=size) < 0.2] = 0  # the whole modality is missing
             batch[key], batch[length_key(key)] = features, length
         if model.fills and key in batch and batch[key].dtype.kind == "f":
@@ -135,6 +137,18 @@ def random_inputs(model: RunModel, size: int, seed: int) -> dict[str, np.ndarray
     if TEXT_BERT in batch:
         batch[length_key("text")] = batch[TEXT_BERT][:, 1].sum(axis=1).astype(np.int32)
     return {key: batch[key] for key in model.shapes if key in batch and key != INDEX}
+
+
+def _known(model: RunModel, key: str, shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """The shape of an input, which must be known as a whole."""
+    known = tuple(size for size in shape if size is not None)
+    if len(known) < len(shape):
+        raise ValueError(
+            "A run must tell the number of steps of its inputs to be exported. Received: a run of "
+            f"{model.experiment.model} from an older version, which did not keep that of {key!r}. "
+            "Train it again; `keras-m3s predict` reads it as it is."
+        )
+    return known
 
 
 def _random_tokens(rng: np.random.Generator, size: int, steps: int) -> np.ndarray:

@@ -63,7 +63,7 @@ def inputs(
     for name in modalities(shapes):
         if name not in shapes:  # text as tokens
             continue
-        shape, key = shapes[name], length_key(name)
+        shape, key = known_shape(shapes[name]), length_key(name)
         batch[name] = _filled(clips, name, rows, shape)
         lost = np.isnan(batch[name]).reshape(len(rows), -1, shape[-1])
         if key in shapes:
@@ -76,8 +76,13 @@ def inputs(
             cells = np.full(len(rows), lost[0].size)
         missing[name] = lost.sum(axis=(1, 2)) / cells
     if TEXT_BERT in shapes:
-        batch[TEXT_BERT] = _tokens(clips, rows, shapes[TEXT_BERT])
+        batch[TEXT_BERT] = _tokens(clips, rows, known_shape(shapes[TEXT_BERT]))
     return {name: array for name, array in batch.items() if name in shapes}, missing
+
+
+def known_shape(shape: Sequence[int | None]) -> tuple[int, ...]:
+    """The shape of an input of a model of one's own, whose data tells it as a whole."""
+    return tuple(size for size in shape if size is not None)
 
 
 def _filled(clips: Clips, name: str, rows: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:

@@ -25,7 +25,8 @@ class RunModel:
         experiment: The run's `Experiment`.
         model: The base model, without the missing-modality transform; a model of one's own with
             it, since it fills what is missing.
-        shapes: Name of an input -> its shape in training, without the batch axis.
+        shapes: Name of an input -> its shape in training, without the batch axis. Runs of MMIN
+            that version 0.1.0 trained do not tell the number of steps: there it is `None`.
         fills: Whether the model takes NaN for what is missing.
 
     Raises:
@@ -33,7 +34,7 @@ class RunModel:
         DamagedRunError: A file of the run cannot be read.
     """
 
-    shapes: dict[str, tuple[int, ...]]
+    shapes: dict[str, tuple[int | None, ...]]
 
     def __init__(self, run: RunDirectory) -> None:
         self.experiment = run.experiment()

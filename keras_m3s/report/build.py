@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_m3s.registry import datasets, models
-from keras_m3s.report import curves, names, results, robustness
+from keras_m3s.report import curves, names, protocols, results, robustness
 from keras_m3s.report.content import WORSE, Cell, Content, Details, Element, Section, Table
 from keras_m3s.report.groups import (
     SETTING,
@@ -22,12 +22,17 @@ HASH_LENGTH = 12
 """Digits of a fingerprint that the facts show."""
 
 
-def build(runs: Sequence[RunRecord], title: str = "Missing modalities: results") -> Content:
+def build(
+    runs: Sequence[RunRecord],
+    title: str = "Missing modalities: results",
+    command: str | None = None,
+) -> Content:
     """The content of a report.
 
     Args:
         runs: As `read_runs` returns them.
         title: Title of the report.
+        command: The command that made the runs, to print.
     """
     settings = group_runs(with_paper_retests(runs), SETTING)
     trainings = group_runs(runs, TRAINING)
@@ -37,6 +42,7 @@ def build(runs: Sequence[RunRecord], title: str = "Missing modalities: results")
         _results(settings, beside),
         _significance(settings),
         _variations(settings),
+        protocols.section(trainings),
         _learning(trainings, beside),
         _rates(trainings),
         _matrix(trainings, beside),
@@ -46,7 +52,7 @@ def build(runs: Sequence[RunRecord], title: str = "Missing modalities: results")
     ]
     return Content(
         title,
-        _facts(runs),
+        [*_facts(runs), *([("Command", command)] if command else [])],
         _warnings(runs, settings),
         [section for section in sections if section.elements],
         _data(runs, settings, trainings),
@@ -269,6 +275,7 @@ def _data(
         "significance": [row for group in settings for row in significance_rows(group)],
         "robustness": robustness.rows(runs),
         "learning": [],
+        "protocols": protocols.rows(trainings),
         "rates": [],
         "areas": [],
         "runs": [_run_row(run) for run in runs],

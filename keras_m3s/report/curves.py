@@ -94,7 +94,8 @@ def by_rate(group: Group, pattern: str, ranges: bool) -> dict[str, dict[Rate, di
     for arm in group.arms:
         for seed, run in arm.runs.items():
             for test in run.tests:
-                if test.pattern == pattern and (test.rate[0] < test.rate[1]) == ranges:
+                alike = test.pattern == pattern and not test.modality_rates
+                if alike and (test.rate[0] < test.rate[1]) == ranges:
                     found.setdefault(arm.label, {}).setdefault(test.rate, {})[seed] = test.metrics
     return {label: rates for label, rates in found.items() if len(rates) > 1}
 
@@ -102,7 +103,10 @@ def by_rate(group: Group, pattern: str, ranges: bool) -> dict[str, dict[Rate, di
 def rate_kinds(group: Group) -> list[tuple[str, bool]]:
     """Arguments `(pattern, ranges)` of `by_rate` for which a group has tests."""
     kinds = dict.fromkeys(
-        (test.pattern, test.rate[0] < test.rate[1]) for run in group.runs for test in run.tests
+        (test.pattern, test.rate[0] < test.rate[1])
+        for run in group.runs
+        for test in run.tests
+        if not test.modality_rates
     )
     return [kind for kind in kinds if by_rate(group, *kind)]
 

@@ -138,7 +138,8 @@ def with_paper_retests(runs: Iterable[RunRecord]) -> list[RunRecord]:
         found.append(run)
         e = run.experiment
         for test in run.tests[1:]:
-            if test.pattern == e["pattern"] and (e["missing_rate"], test.rate) in pairs:
+            same = test.pattern == e["pattern"] and not test.modality_rates
+            if same and (e["missing_rate"], test.rate) in pairs:
                 retested = {**e, "test_missing_rate": test.rate}
                 found.append(
                     dataclasses.replace(
@@ -227,8 +228,8 @@ def _by_seed(runs: Iterable[RunRecord]) -> dict[int, RunRecord]:
 
 def _with_tests(run: RunRecord, tests: Iterable[Evaluation]) -> RunRecord:
     """A run with further tests, for instance of the same training at another test rate."""
-    seen = {(t.rate, t.pattern) for t in run.tests}
-    more = [t for t in tests if (t.rate, t.pattern) not in seen]
+    seen = {t.condition for t in run.tests}
+    more = [t for t in tests if t.condition not in seen]
     return dataclasses.replace(run, tests=[*run.tests, *more])
 
 

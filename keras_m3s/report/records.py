@@ -5,7 +5,8 @@ versions. Those that a report reads beside `experiment.json`, `environment.json`
 all of them optional:
 
     retest-*.json   {"test_missing_rate": [low, high], "pattern": "...", "metrics": {...}}: the
-                    trained model tested under other conditions; `"pattern"` defaults to the run's
+                    trained model tested under other conditions; `"pattern"` defaults to the run's,
+                    `"modality_rates"`, {modality: [low, high]}, to none
     error.json      {"error": "..."}: why the run failed
     robustness.csv  what `keras-m3s evaluate --robustness` found
     history.csv     may have `test_loss` and `test_<metric>` beside `val_`
@@ -22,6 +23,7 @@ from typing import Any
 
 from keras_m3s.experiments.run_directory import DamagedRunError, RunDirectory
 from keras_m3s.registry import patterns
+from keras_m3s.registry.patterns import Condition, ModalityRates
 from keras_m3s.report import names
 
 COMPLETE, INCOMPLETE, FAILED, UNREADABLE = "complete", "incomplete", "failed", "unreadable"
@@ -51,10 +53,16 @@ class Evaluation:
     rate: Rate
     pattern: str
     metrics: Mapping[str, float]
+    modality_rates: ModalityRates = ()
+
+    @property
+    def condition(self) -> Condition:
+        """The condition, its modalities in alphabetical order."""
+        return ordered(Condition(self.rate, self.pattern, self.modality_rates))
 
 
 @dataclasses.dataclass(frozen=True)
-class Condition:
+class RobustnessCondition:
     """What is missing in a test of `evaluate --robustness`.
 
     Attributes:
@@ -72,7 +80,7 @@ class Condition:
 class RobustnessTest:
     """Metrics of a trained model under a condition, with one draw of the holes."""
 
-    condition: Condition
+    condition: RobustnessCondition
     metrics: Mapping[str, float]
 
 
@@ -107,6 +115,11 @@ class RunRecord:
     @property
     def seed(self) -> int:
         return int(self.experiment["seed"])
+
+
+def ordered(condition: Condition) -> Condition:
+    """A condition with its modalities in alphabetical order, to compare."""
+    return condition._replace(modality_rates=tuple(sorted(condition.modality_rates)))
 
 
 def read_runs(folder: pathlib.Path) -> list[RunRecord]:
@@ -243,10 +256,14 @@ def _read_tests(run: RunDirectory, experiment: Mapping[str, Any]) -> list[Evalua
         if not isinstance(tested, str):
             raise _damaged(path.name, "`pattern` as a string", tested)
         rate = _rate(path.name, "test_missing_rate", values.get("test_missing_rate"))
-        tests.append(Evaluation(rate, tested, read_metrics(run, path.name)))
-    first: dict[tuple[Rate, str], Evaluation] = {}
+        own = values.get("modality_rates", {})
+        if not isinstance(own, dict):
+            raise _damaged(path.name, "`modality_rates` as an object", own)
+        own_rates = tuple((m, _rate(path.name, f"modality_rates.{m}", r)) for m, r in own.items())
+        tests.append(Evaluation(rate, tested, read_metrics(run, path.name), own_rates))
+    first: dict[Condition, Evaluation] = {}
     for test in tests:
-        first.setdefault((test.rate, test.pattern), test)
+        first.setdefault(test.condition, test)
     return list(first.values())
 
 
@@ -262,7 +279,9 @@ def _read_robustness(run: RunDirectory) -> list[RobustnessTest]:
                 where = [row.pop(name) for name in ("pattern", "rate", "absent", "draw")]
                 pattern, rate, absent, _ = where
                 names_absent = tuple(absent.split("+")) if absent else ()
-                condition = Condition(pattern, float(rate) if rate else None, names_absent)
+                condition = RobustnessCondition(
+                    pattern, float(rate) if rate else None, names_absent
+                )
                 values = {metric: float(value) for metric, value in row.items()}
                 finite = {metric: value for metric, value in values.items() if _is_number(value)}
                 found.append(RobustnessTest(condition, finite))

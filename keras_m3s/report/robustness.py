@@ -10,13 +10,13 @@ from keras_m3s.registry import metrics as metric_cards
 from keras_m3s.report import curves, figures, names, significance
 from keras_m3s.report.content import BEST, Cell, Element, Figure, Panel, Section, Table
 from keras_m3s.report.groups import Arm, Group, changes, group_runs
-from keras_m3s.report.records import Condition, RunRecord
+from keras_m3s.report.records import RobustnessCondition, RunRecord
 
 TOGETHER = ("dataset", "model", "model_source", "site", "select")
 """Fields of an experiment that models in one picture share; at which rates they were trained is
 among what is compared."""
 
-Values = Mapping[Condition, Mapping[int, Sequence[float]]]
+Values = Mapping[RobustnessCondition, Mapping[int, Sequence[float]]]
 """Condition -> seed -> a number for each draw."""
 
 
@@ -133,7 +133,7 @@ def _order(arm: Arm) -> Any:
 
 
 def _values(arm: Arm, metric: str) -> Values:
-    found: dict[Condition, dict[int, list[float]]] = {}
+    found: dict[RobustnessCondition, dict[int, list[float]]] = {}
     for seed, run in arm.runs.items():
         for test in run.robustness:
             value = test.metrics.get(metric, math.nan)
@@ -163,7 +163,7 @@ def _curve_panel(arms: Sequence[Any], metric: str, pattern: str) -> Panel:
     return curves.line_panel(title, lines, "rate", "Missing, %")
 
 
-def _absent_panel(arms: Sequence[Any], metric: str, alone: Sequence[Condition]) -> Panel:
+def _absent_panel(arms: Sequence[Any], metric: str, alone: Sequence[RobustnessCondition]) -> Panel:
     """A row for each modality, a point for each model."""
     complete = {
         label: next((_numbers(s) for c, s in values.items() if c.rate == 0), [])
@@ -199,13 +199,13 @@ def _absent_panel(arms: Sequence[Any], metric: str, alone: Sequence[Condition]) 
     return Panel(title, f"{title}: {description}.", draw)
 
 
-def _in_order(conditions: Sequence[Condition]) -> list[Condition]:
+def _in_order(conditions: Sequence[RobustnessCondition]) -> list[RobustnessCondition]:
     """Nothing missing once, then by pattern and rate, then what is absent."""
     complete = [c for c in conditions if c.rate == 0][:1]
     return [*complete, *(c for c in conditions if c.rate != 0)]
 
 
-def _line(condition: Condition, arms: Sequence[Any], metric: str) -> list[Cell]:
+def _line(condition: RobustnessCondition, arms: Sequence[Any], metric: str) -> list[Cell]:
     means: dict[str, float] = {}
     texts: dict[str, str] = {}
     for label, _, values in arms:
@@ -224,7 +224,7 @@ def _line(condition: Condition, arms: Sequence[Any], metric: str) -> list[Cell]:
     return [Cell(condition_title(condition)), *cells]
 
 
-def condition_title(condition: Condition) -> str:
+def condition_title(condition: RobustnessCondition) -> str:
     """`nothing`, `20 % (one hole a sequence)`, `without phone_acc, phone_gyro`."""
     if condition.absent:
         return f"without {', '.join(condition.absent)}"

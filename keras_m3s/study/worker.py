@@ -183,11 +183,21 @@ def _check_backend(workspace: Workspace) -> None:
 
 
 def _is_finished(planned: PlannedRun, workspace: Workspace) -> bool:
-    """Whether results are there; raises `ChangedExperimentError` for those of other settings."""
+    """Whether results are there.
+
+    Raises:
+        ChangedExperimentError: They are those of other settings or of other data.
+    """
     run = workspace.run_directory(planned)
     if run.complete:
         run.start(planned.experiment)
-    return workspace.has_results(planned)
+    if not workspace.has_results(planned):
+        return False
+    backend.import_backend()
+    from keras_m3s.experiments.environment import check_data
+
+    check_data(run, load_splits(planned.experiment.dataset, workspace))
+    return True
 
 
 def _train_and_test(
@@ -211,9 +221,8 @@ def _train_and_test(
         return [error] * len(planned)
     for number, one in enumerate(planned):
         if errors[number] is None:
-            conditions = [(c.missing_rate, c.pattern) for c in one.retests]
             try:
-                evaluation.run_retests(runs[number][1], splits["test"], conditions)
+                evaluation.run_retests(runs[number][1], splits["test"], one.retests)
             except Exception as error:
                 errors[number] = error
     return errors
