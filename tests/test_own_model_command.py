@@ -97,7 +97,9 @@ def test_what_is_wrong_is_one_line(file, tmp_path):
     assert "bad.py, line 2: AttributeError" in shown and len(shown.strip().splitlines()) == 1
     assert "neither one of" in failing(*train, "--fill", "much")
     assert "must go with" in failing("evaluate", tmp_path, "--rate", 0.5)
-    assert "together" in failing("reproduce", "alpha", "--model", f"{tmp_path / 'net.py'}:build")
+    assert "--dataset must be given" in failing(
+        "reproduce", "alpha", "--model", f"{tmp_path / 'net.py'}:build"
+    )
     with_data = ["--model", f"{tmp_path / 'net.py'}:build", "--dataset", file, "--dry-run"]
     assert "must be one of ('budget'" in failing("reproduce", "table2", *with_data)
 
@@ -106,7 +108,7 @@ def test_what_is_wrong_is_one_line(file, tmp_path):
 def test_studies_of_it(file, tmp_path):
     model = f"{tmp_path / 'net.py'}:build"
     for study in FURTHER_STUDIES:
-        planned = plan(study, Settings({}, [0], quick=True, model=model, dataset=str(file)))
+        planned = plan(study, Settings({}, [0], quick=True, models=[model], dataset=str(file)))
         assert planned and {p.experiment.model for p in planned} == {model}
     shown = run("reproduce", "matrix", "--model", model, "--dataset", file, "--dry-run")
     assert "matrix: 45 runs" in shown
