@@ -183,3 +183,63 @@ def test_a_split_must_be_there(tmp_path):
     del made["valid"]
     with pytest.raises(DataError, match="must have the splits.*Missing: .'valid'"):
         data.load(save(tmp_path / "a.npz", made))
+
+
+def without_labels(one):
+    return {key: array for key, array in one.items() if key != "label"}
+
+
+def save_folder(folder, made):
+    """`SPLIT/NAME.npy`, or `NAME.npy` of content without splits."""
+    folder.mkdir(exist_ok=True)
+    for name, value in made.items():
+        if isinstance(value, dict):
+            save_folder(folder / name, value)
+        else:
+            np.save(folder / f"{name}.npy", value)
+    return folder
+
+
+def test_a_folder_of_arrays_is_read_as_the_file(tmp_path):
+    made = content()
+    folder = save_folder(tmp_path / "in", made)
+    data.prepare_own("mine", folder, tmp_path / "out")
+    splits = data.load("mine", data_dir=tmp_path / "out")
+    for split, one in data.load(save(tmp_path / "a.npz", made)).items():
+        assert_alike(one, splits[split])
+
+
+@pytest.mark.parametrize(
+    "layout", [save_folder, lambda path, made: save(path.with_suffix(".npz"), made)]
+)
+def test_features_to_predict(layout, tmp_path):
+    made = {split: without_labels(one) for split, one in content().items()}
+    clips = data.unlabelled(layout(tmp_path / "a", made), "test")
+    expected = data.load(save(tmp_path / "b.npz", content()))["test"]
+    assert clips.ids == expected.ids and set(clips.features) == {"phone", "static", "watch"}
+    for name in clips.features:
+        for row in range(len(clips)):
+            np.testing.assert_array_equal(clips.sequence(name, row), expected.features[name][row])
+    np.testing.assert_array_equal(clips.lengths["phone"], expected.features["phone_length"])
+    assert len(data.unlabelled(layout(tmp_path / "a", made))) == sum(SIZES.values())
+
+
+def test_features_to_predict_without_splits(tmp_path):
+    one = content()["test"]
+    del one["phone"], one["phone_length"], one["id"]
+    clips = data.unlabelled(save_folder(tmp_path / "in", one))
+    assert clips.ids == ["0", "1", "2", "3"] and set(clips.features) == {"static", "watch"}
+    path = tmp_path / "a.npz"
+    np.savez(path, **one)
+    found = data.inspect(path)
+    assert found.commands == [f"keras-m3s predict RUN {path}"] and not found.problems
+
+
+def test_one_example_to_predict(tmp_path):
+    path = tmp_path / "walk.npz"
+    np.savez(path, watch=np.ones((6, 3)), phone=np.ones((4, 2)), static=np.ones(5))
+    clips = data.unlabelled(path)
+    assert clips.ids == ["walk"]
+    assert {name: array.shape for name, array in clips.features.items()} == {
+        "phone": (1, 4, 2), "static": (1, 5), "watch": (1, 6, 3)
+    }  # fmt: skip

@@ -13,6 +13,7 @@ become NaN, and are counted in a warning. Columns `(N,)` of another name are lef
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,7 +64,7 @@ def recognises(splits: Mapping[str, Any]) -> bool:
         return True
     if keys & {*MODALITIES, TEXT_BERT}:
         return False
-    return any(_is_modality(key, array) for one in named for key, array in one.items())
+    return any(is_modality(key, array) for one in named for key, array in one.items())
 
 
 def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
@@ -109,12 +110,18 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
     return splits
 
 
-def _is_modality(key: Any, array: Any) -> bool:
+def modalities(held: Mapping[Any, Any]) -> list[str]:
+    """Names of the modalities of one split, or of data without splits."""
+    return sorted(key for key, array in held.items() if is_modality(key, array))
+
+
+def is_modality(key: Any, array: Any, least: int = 2) -> bool:
+    """Whether an entry is one, with at least so many axes."""
     return (
         isinstance(key, str)
         and key not in RESERVED
         and isinstance(array, np.ndarray)
-        and array.ndim >= 2
+        and array.ndim >= least
         and array.dtype.kind in "fiub"
     )
 
@@ -133,7 +140,7 @@ def _modalities(place: str, raw: Mapping[str, Any]) -> list[str]:
                 f"{place}, {split}: a split must be a dict of arrays. Received: {describe(one)}."
             )
             continue
-        held[split] = {key for key, array in one.items() if _is_modality(key, array)}
+        held[split] = set(modalities(one))
         strange = {key for key in RESERVED[:-2] if getattr(one.get(key), "ndim", 0) >= 2}
         for key in sorted(held[split] | strange):
             with problems.noted():
@@ -185,9 +192,8 @@ def _split(
     for name in modalities:
         with problems.noted():
             part[name] = numbers(place, name, raw[name])
-            key = next((name + end for end in LENGTHS if raw.get(name + end) is not None), None)
-            if key is not None:
-                part[f"{name}_length"] = _length(place, key, raw[key], part[name], part[ID])
+            if (true := length(place, name, raw, part[name], part[ID])) is not None:
+                part[f"{name}_length"] = true
     return part
 
 
@@ -206,8 +212,7 @@ def ids(place: str, values: Any, rows: int) -> list[str]:
             f"{found.count('')} of them empty."
         )
     if len(set(found)) < rows:
-        seen: set[str] = set()
-        twice = next(name for name in found if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        twice = Counter(found).most_common(1)[0][0]
         raise DataError(f"{place}: ids must be unique. Received: {twice!r} twice.")
     return found
 
@@ -236,20 +241,36 @@ def numbers(place: str, name: str, array: np.ndarray) -> np.ndarray:
     return found
 
 
-def _length(
-    place: str, key: str, values: Any, sequences: np.ndarray, names: list[str]
-) -> np.ndarray:
-    """True steps; what lies behind them becomes 0, for padding is no hole."""
+def length(
+    place: str, name: str, raw: Mapping[str, Any], sequences: np.ndarray, names: list[str]
+) -> np.ndarray | None:
+    """True steps int32 `(N,)`, if they are given.
+
+    Args:
+        place: For messages.
+        name: Of the modality.
+        raw: All there is for the split.
+        sequences: The modality's `(N, steps, dim)`; what lies behind the true steps becomes 0 in
+            place, for padding is no hole.
+        names: Ids of the examples.
+
+    Raises:
+        DataError: they are no such numbers, or the modality is one of vectors.
+    """
+    key = next((name + end for end in LENGTHS if raw.get(name + end) is not None), None)
+    if key is None:
+        return None
+    values = raw[key]
     if sequences.ndim != 3:
         raise DataError(f"{place}: `{key}` must belong to sequences (N, steps, dim). Received: "
                         f"vectors {sequences.shape}. Leave it out.")  # fmt: skip
     rows, steps = sequences.shape[:2]
-    length = columns.numbers(place, key, values)
-    if len(length) != rows:
-        raise DataError(f"{place}: `{key}` must hold {rows} numbers. Received: {len(length)}.")
-    length = columns.lengths(place, key, length, steps, names)
-    sequences[np.arange(steps) >= length[:, None]] = 0
-    return length
+    true = columns.numbers(place, key, values)
+    if len(true) != rows:
+        raise DataError(f"{place}: `{key}` must hold {rows} numbers. Received: {len(true)}.")
+    true = columns.lengths(place, key, true, steps, names)
+    sequences[np.arange(steps) >= true[:, None]] = 0
+    return true
 
 
 def _say_unread(place: str, raw: Mapping[str, Any], modalities: list[str]) -> None:

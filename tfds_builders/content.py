@@ -1,10 +1,10 @@
-"""Plain content of a feature file: a pickle or a .npz, whatever its ending."""
+"""Plain content of a feature file or folder: a pickle or .npz, whatever its ending, or tables."""
 
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from . import formats, npy, pickles
+from . import array_folder, formats, long_table, npy, pickles
 from .limits import DataError
 
 MUST = "a pickle, or arrays of numpy (.npz)"
@@ -35,6 +35,25 @@ def load(path: Any) -> Any:
         return pickles.load(path)
     formats.check(path, formats.PICKLE, npy.MUST if path.suffix.lower() == ".npz" else MUST)
     raise AssertionError  # `check` has raised
+
+
+def of(path: Any) -> Any:
+    """What a folder of arrays, or a table with a description, holds; `None` of anything else.
+
+    Raises: as `array_folder.load` and `long_table.load`.
+    """
+    for layout in (array_folder, long_table):
+        if layout.recognises(path):
+            return layout.load(path)
+    return None
+
+
+def sources(path: Any) -> list[pathlib.Path] | None:
+    """The files that `of` reads; `None` where it reads nothing."""
+    for layout in (array_folder, long_table):
+        if layout.recognises(path):
+            return layout.sources(path)
+    return None
 
 
 def _nested(path: pathlib.Path, arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

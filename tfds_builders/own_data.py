@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 
-from . import files, npy_folder, readers
+from . import content, files, npy_folder, readers
 from .features import describe, examples, spec
 from .segments import MODALITIES, TEXT_BERT, Segments
 
@@ -114,6 +114,8 @@ def sources(source: Any) -> list[pathlib.Path]:
     if not source.exists():
         raise FileNotFoundError(f"`--from` must be a file or a folder. Received: {source}")
     path = readers.Source(source).path
+    if found := content.sources(path):
+        return found
     return npy_folder.sources(path) if path.is_dir() else [path]
 
 
@@ -122,7 +124,7 @@ def builder(name: str, source: Any, data_dir: str | None) -> Any:
 
     Args:
         name: As `check_name` wants it.
-        source: A pickle or .npz in MMSA's schema, or a folder as in `npy_folder`.
+        source: What `readers.read` reads.
         data_dir: Where TFDS keeps prepared data sets.
 
     Raises:

@@ -43,7 +43,7 @@ def read(path: Any, needed: Sequence[str]) -> list[dict[str, str]]:
         DataError: it is no such table; the message says which columns were found.
     """
     path = pathlib.Path(path)
-    text = _text(path)
+    text = text_of(path)
     separator, header = _header(path, text, needed)
     found: list[dict[str, str]] = []
     place = formats.place(path)
@@ -51,7 +51,7 @@ def read(path: Any, needed: Sequence[str]) -> list[dict[str, str]]:
     start, seen = 1, False
     try:
         for cells in reader:
-            number, start = start, reader.line_num + 1
+            at, start = start, reader.line_num + 1
             cells = [cell.strip() for cell in cells]
             if not any(cells) or _says_separator(cells, separator):
                 continue
@@ -60,7 +60,7 @@ def read(path: Any, needed: Sequence[str]) -> list[dict[str, str]]:
                 continue
             if any(cells[len(header) :]):
                 raise DataError(
-                    f"{place}, line {number}: must have a value for each of {len(header)} columns. "
+                    f"{place}, line {at}: must have a value for each of {len(header)} columns. "
                     f"Received: {len(cells)} values. A value that holds a {separator!r} must stand "
                     "in quotes."
                 )
@@ -68,8 +68,8 @@ def read(path: Any, needed: Sequence[str]) -> list[dict[str, str]]:
             line = {name: cell for name, cell in zip(header, cells, strict=False) if name}
             for name in LABELS:
                 if name in line:
-                    line[name] = _number(line[name], separator)
-            found.append({**line, "number": str(number)})
+                    line[name] = number(line[name], separator)
+            found.append({**line, "number": str(at)})
     except csv.Error as error:
         raise DataError(f"{place} must be a table in UTF-8. Received: {error}.") from None
     if not found:
@@ -80,7 +80,13 @@ def read(path: Any, needed: Sequence[str]) -> list[dict[str, str]]:
     return found
 
 
-def _text(path: pathlib.Path) -> str:
+def text_of(path: pathlib.Path) -> str:
+    """The text of a table.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it is in another encoding than UTF-8, or UTF-16 with a mark.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"A table must lie at the path given. Received: {path}")
     raw = path.read_bytes()
@@ -98,14 +104,8 @@ def _text(path: pathlib.Path) -> str:
 
 def _header(path: pathlib.Path, text: str, needed: Sequence[str]) -> tuple[str, list[str]]:
     """Separator and names of columns."""
-    lines = (line for line in text.splitlines() if line.strip())
-    first = next(lines, "")
-    said = re.fullmatch(r"\s*\"?sep=(.)\"?\s*", first)  # Excel writes and reads such a line
-    if said:
-        first = next(lines, "")
     read = {
-        separator: _names(first, separator)
-        for separator in ([said[1]] if said and said[1] in SEPARATORS else SEPARATORS)
+        separator: [_known(name) for name in names] for separator, names in headers(text)[1].items()
     }
     fit = [separator for separator, names in read.items() if not _lacking(names, needed)]
     separator = fit[0] if fit else max(read, key=lambda one: len(read[one]))
@@ -127,6 +127,19 @@ def _header(path: pathlib.Path, text: str, needed: Sequence[str]) -> tuple[str, 
     return separator, names
 
 
+def headers(text: str) -> tuple[int, dict[str, list[str]]]:
+    """Where the line begins that names the columns, and separator -> those names."""
+    said, first, start = None, "", 0
+    for line in re.finditer(r"[^\r\n]+", text):
+        if not line[0].strip():
+            continue
+        first, start = line[0], line.start()
+        if said or not (said := re.fullmatch(r"\s*\"?sep=(.)\"?\s*", first)):
+            break  # Excel writes and reads such a line, which says the separator
+    separators = [said[1]] if said and said[1] in SEPARATORS else SEPARATORS
+    return start, {separator: _names(first, separator) for separator in separators}
+
+
 SHOWN = 40
 """Number of characters of a name that are shown."""
 
@@ -136,8 +149,11 @@ def _names(line: str, separator: str) -> list[str]:
         cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     except csv.Error:
         return []
-    stripped = [cell.strip() for cell in cells]
-    return [_KNOWN.get(re.sub(r"[\s-]+", "_", name.casefold()), name) for name in stripped]
+    return [cell.strip() for cell in cells]
+
+
+def _known(name: str) -> str:
+    return _KNOWN.get(re.sub(r"[\s-]+", "_", name.casefold()), name)
 
 
 def _lacking(names: Sequence[str], needed: Sequence[str]) -> list[str]:
@@ -152,7 +168,8 @@ def _says_separator(cells: Sequence[str], separator: str) -> bool:
     return re.fullmatch(r"sep=.?", cells[0]) is not None and not any(cells[1:])
 
 
-def _number(text: str, separator: str) -> str:
+def number(text: str, separator: str) -> str:
+    """A number with a decimal point, where it is without doubt one with a decimal comma."""
     text = text.replace("\N{MINUS SIGN}", "-")
     decimal = _PLAIN_DECIMAL if separator == "," else _DECIMAL
     return text.replace(",", ".") if decimal.fullmatch(text) else text

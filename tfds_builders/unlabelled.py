@@ -7,8 +7,12 @@
     a folder   audio.npy (N, steps, dim), or audio/{video_id}/{clip_id}.npy (steps, dim); likewise
                the others; audio_lengths.npy, text_bert.npy; label.csv with the columns video_id
                and clip_id says which clips there are. A clip without its file is missing
+    any data   of other modalities, as `arrays`, `array_folder` and `long_table` have it, with
+               splits or without: sequences (N, steps, dim), vectors (N, dim), `NAME_length`, `id`.
+               Or one example: (steps, dim), (dim,)
 
-Steps that hold a NaN count as missing, and so does -inf in audio: both become 0.
+In the first two, steps that hold a NaN count as missing, and so does -inf in audio: both become 0.
+In the last NaN stays, and infinite values become NaN.
 """
 
 import dataclasses
@@ -18,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from . import columns, content, files, formats, mult, npy, tables
+from . import arrays, columns, content, files, formats, mult, npy, tables
 from .describing import describe
-from .limits import DataError
+from .limits import DataError, Problems
 from .segments import MODALITIES, MODES, TEXT_BERT, split_names
 
 LABELS = "label.csv"
@@ -34,8 +38,8 @@ class Unlabelled:
     Attributes:
         place: For messages.
         ids: `N` names.
-        features: Those of `audio`, `vision`, `text`, `text_bert` that are there: an array, or
-            `N` paths, None for a clip that is missing.
+        features: Those of `audio`, `vision`, `text`, `text_bert` or other modalities that are
+            there: an array, or `N` paths, None for a clip that is missing.
         lengths: Modality -> int32 `(N,)` true steps, where the input says so.
     """
 
@@ -50,6 +54,8 @@ class Unlabelled:
     def sequence(self, name: str, row: int) -> np.ndarray:
         """One clip's `(steps, dim)` float32, NaN where a value is missing; no steps if all is.
 
+        Of a modality of vectors `(dim,)`.
+
         Raises:
             DataError: it is no such array, or holds infinite values.
         """
@@ -58,7 +64,8 @@ class Unlabelled:
         if item is None:
             return np.zeros((0, 0), np.float32)
         values = npy.load(item) if isinstance(item, pathlib.Path) else np.asarray(item)
-        if values.ndim != 2 or values.dtype.kind not in "fiu":
+        vector = values.ndim == 1 and not isinstance(item, pathlib.Path)
+        if (values.ndim != 2 and not vector) or values.dtype.kind not in "fiu":
             raise DataError(
                 f"{place} must be a numeric array (steps, dim). Received: {describe(values)}."
             )
@@ -86,6 +93,8 @@ def read(path: Any, split: str | None = None) -> Unlabelled:
         DataError: it is not as above.
     """
     path = pathlib.Path(path)
+    if path.exists() and (held := content.of(path)) is not None:
+        return of_content(formats.place(path), held, split, path.stem)
     if path.is_dir():
         if split is not None:
             raise DataError(f"`split` must be left out for a folder. Received: split={split!r}.")
@@ -130,13 +139,17 @@ def of_content(place: str, held: Any, split: str | None = None, clip: str = "cli
 
 
 def recognises(held: Any) -> bool:
-    """Whether content is a dict of clips without splits."""
-    return isinstance(held, Mapping) and any(held.get(key) is not None for key in KEYS)
+    """Whether content is that of clips without splits."""
+    if not isinstance(held, Mapping):
+        return False
+    return any(held.get(key) is not None for key in KEYS) or bool(arrays.modalities(held))
 
 
 def _columns(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
     if mult.recognises(held):
         held = mult.renamed(dict(held))
+    if set(arrays.modalities(held)) - {*KEYS} and not set(arrays.MMSA_LABELS) & set(held):
+        return _any(place, held, clip)
     features = {name: held[name] for name in KEYS if held.get(name) is not None}
     if _is_one_clip(features, held.get("id")):
         tokens = features.get(TEXT_BERT)
@@ -159,6 +172,33 @@ def _columns(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
         if held.get(key := f"{name}_lengths") is not None
     }
     return _checked(place, ids, rows, features, lengths)
+
+
+def _any(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
+    """Any modalities; those of one example alone have an axis less."""
+    names = arrays.modalities(held)
+    given, known = {name: held[name] for name in names}, held.get("id")
+    if _is_one_clip({name: one for name, one in given.items() if one.ndim > 1}, known):
+        vectors = {
+            name: array
+            for name, array in held.items()
+            if arrays.is_modality(name, array, 1) and not name.endswith(arrays.LENGTHS)
+        }
+        given = {name: array[None] for name, array in {**vectors, **given}.items()}
+        known = [known or clip]
+    problems, features, lengths = Problems(), {}, {}
+    rows = _rows(place, {name: len(array) for name, array in given.items()})
+    ids = [str(row) for row in range(rows)]
+    with problems.noted():
+        ids = ids if known is None else arrays.ids(place, known, rows)
+    for name, array in given.items():
+        with problems.noted():
+            arrays.check_name(place, name)
+            features[name] = arrays.numbers(place, name, array)
+            if (length := arrays.length(place, name, held, features[name], ids)) is not None:
+                lengths[name] = length
+    problems.raise_any()
+    return Unlabelled(place, ids, features, lengths)
 
 
 def _is_one_clip(features: Mapping[str, Any], ids: Any) -> bool:

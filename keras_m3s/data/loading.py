@@ -14,7 +14,10 @@ import os
 import pathlib
 import re
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from keras_m3s.data import builders
 from keras_m3s.data.decoding import read_split
@@ -39,7 +42,8 @@ def load(
 
     Args:
         name: A name in `keras_m3s.registry.datasets`, a name given to `prepare_own`, or the path of
-            a pickle or .npz in MMSA's schema.
+            a pickle or .npz, of a folder of arrays (with a `/` in it, or a `pathlib.Path`), or of a
+            table's description in YAML.
         data_dir: Folder of prepared data sets; default `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
         manual_dir: Folder with the files that the data set is made from.
         config: A config of the builder; default its first.
@@ -52,7 +56,7 @@ def load(
         FileNotFoundError: A file is missing; the message says where it must be.
     """
     path = pathlib.Path(name).expanduser()
-    if datasets.is_file(str(name)):
+    if datasets.is_file(str(name)) or _is_folder(name, path):
         if config is not None:
             raise ValueError(
                 f"`config` must be left out for a file. Received: config={config!r} for {path}."
@@ -60,7 +64,7 @@ def load(
         return {
             split: as_split(
                 split,
-                segments.features,
+                _arrays(path, segments.features),
                 segments.labels,
                 segments.ids,
                 segments.unimodal,
@@ -126,8 +130,9 @@ def prepare_own(
 
     Args:
         name: Lower case letters, digits, underscores; not in `keras_m3s.registry.datasets`.
-        source: A pickle or .npz in MMSA's schema, or a folder of .npy with label.csv, see
-            `tfds_builders.npy_folder`.
+        source: A pickle or .npz in MMSA's schema or with arrays of any modalities
+            (`tfds_builders.arrays`); a folder of .npy, with label.csv (`tfds_builders.npy_folder`)
+            or as SPLIT/NAME.npy; a description of tables in YAML (`tfds_builders.table_layout`).
         data_dir: As in `load`.
 
     Returns:
@@ -160,6 +165,25 @@ def prepare_own(
             folder.rmdir()
         raise
     return builder
+
+
+def _is_folder(name: str | os.PathLike[str], path: pathlib.Path) -> bool:
+    """Whether a folder is meant; a word alone is the name of a data set."""
+    return path.is_dir() and (isinstance(name, os.PathLike) or len(path.parts) > 1)
+
+
+def _arrays(path: pathlib.Path, features: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Features that lie in memory.
+
+    Raises:
+        ValueError: They do not, but are read from files one by one.
+    """
+    if not all(isinstance(array, np.ndarray) for array in features.values()):
+        raise ValueError(
+            f"`name` must be a data set that was prepared, for the clips in {path} lie in many "
+            f"files. Received: that folder. First `keras-m3s prepare --from {path} --name NAME`."
+        )
+    return dict(features)
 
 
 def _own(

@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-FILE_ENDINGS = (".pkl", ".pickle", ".npz")
-"""Of feature files that go by their path instead of a name."""
+FILE_ENDINGS = (".pkl", ".pickle", ".npz", ".yaml", ".yml", ".csv", ".parquet")
+"""Of feature files that go by their path instead of a name; tables have a description in YAML."""
 
 
 @dataclasses.dataclass(frozen=True)

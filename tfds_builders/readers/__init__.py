@@ -51,7 +51,8 @@ def read(path: Any) -> dict[str, Segments]:
     """Reads all splits of a user's own data.
 
     Args:
-        path: A pickle or .npz in MMSA's schema, or a folder as in `npy_folder`.
+        path: A pickle or .npz in MMSA's schema or as in `arrays`, a folder as in `npy_folder` or
+            `array_folder`, or tables as in `long_table`.
 
     Returns:
         Dict with `train`, `valid`, `test`.
@@ -113,5 +114,8 @@ def _unknown(source: Source) -> DataError:
             f" It has {source.members[:12]}. Save its arrays with `numpy.savez`, as train/audio."
         )
     if known.name == formats.TEXT:
-        advice += " A table of labels is called label.csv, and lies in a folder with the features."
+        advice += (
+            " A table of labels is called label.csv, and lies in a folder with the features. A "
+            "table of sensors has a description of its name beside it, in YAML."
+        )
     return DataError(f"{must} Received: {known.title}.{advice}")

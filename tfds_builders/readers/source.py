@@ -50,13 +50,15 @@ class Source:
 
     @functools.cached_property
     def content(self) -> Any:
-        """Plain content of a pickle or .npz; `None` for other formats.
+        """Plain content of a pickle, .npz, folder of arrays or tables, `None` of anything else.
 
         Raises:
-            DataError: The file is damaged, or holds objects that are refused.
+            DataError: a file is damaged, or holds what is refused.
+            FileNotFoundError: a file that belongs to it is not there.
+            ImportError: a package that reads it is not installed.
         """
         if self.format.name not in (formats.PICKLE, formats.NPZ):
-            return None
+            return content.of(self.path)
         return content.load(self.path)
 
     @functools.cached_property

@@ -1,0 +1,56 @@
+"""A folder of arrays: SPLIT/NAME.npy, or NAME.npy without splits; see `arrays`."""
+
+import pathlib
+from typing import Any
+
+from . import files, npy
+from .segments import MODALITIES, SPLITS, TEXT_BERT, split_names
+
+LABELS = "label.csv"
+"""A folder with such a table is of another layout."""
+
+
+def recognises(path: Any) -> bool:
+    """Whether a folder has arrays in folders called as splits, or arrays that are not of speech."""
+    path = pathlib.Path(path)
+    if not path.is_dir() or files.find(path, LABELS).exists():
+        return False
+    if _split_folders(path):
+        return True
+    speech = {*MODALITIES, TEXT_BERT, *(f"{name}_lengths" for name in MODALITIES)}
+    return any(one.stem.casefold() not in speech for one in _arrays(path))
+
+
+def sources(path: Any) -> list[pathlib.Path]:
+    """The files that are read."""
+    path = pathlib.Path(path)
+    folders = _split_folders(path)
+    return [one for folder in folders.values() for one in _arrays(folder)] or _arrays(path)
+
+
+def load(path: Any) -> dict[str, Any]:
+    """Arrays by name, in a dict for each split where there are such.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    path = pathlib.Path(path)
+    folders = _split_folders(path)
+    if not folders:
+        return _load(path)
+    return {split: _load(folder) for split, folder in folders.items()}
+
+
+def _load(folder: pathlib.Path) -> dict[str, Any]:
+    return {one.stem: npy.load(one) for one in _arrays(folder)}
+
+
+def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
+    named = {one.name: one for one in sorted(path.iterdir()) if one.is_dir()}
+    found = split_names(named)
+    return {split: named[found[split]] for split in SPLITS
+            if split in found and _arrays(named[found[split]])}  # fmt: skip
+
+
+def _arrays(folder: pathlib.Path) -> list[pathlib.Path]:
+    return files.with_ending(folder.iterdir(), (".npy",))
