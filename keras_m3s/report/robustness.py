@@ -88,7 +88,10 @@ def _elements(group: Group, key: str) -> list[Element]:
         f"{title} · {names.metric_title(metric)}",
         ["Missing in testing", *(label for label, _, _ in arms)],
         [_line(condition, arms, metric) for condition in _in_order(conditions)],
-        [f"Mean ± standard deviation over {over}; bold: best of a row, {better} is better."],
+        [
+            f"Mean ± standard deviation over {over}"
+            + (f"; bold: best of a row, {better} is better." if len(arms) > 1 else ".")
+        ],
     )
     return [figure, table]
 
@@ -110,9 +113,11 @@ def _labelled(group: Group) -> list[tuple[str, Arm, dict[str, Any]]]:
     for arm in sorted(arms, key=lambda arm: (arm.config["missing_rate"], _order(arm))):
         parts = [names.method_title(arm.method, short=True)]
         rate = arm.config["missing_rate"]
-        if several and not rate[1]:
-            plain = arm.method in methods.CARDS and not methods.CARDS[arm.method].double_batches
-            parts = ["Plain training" if plain else f"{parts[0]}, trained complete"]
+        plain = arm.method in methods.CARDS and not methods.CARDS[arm.method].double_batches
+        if not rate[1] and plain:
+            parts = ["Plain training"]
+        elif several and not rate[1]:
+            parts = [f"{parts[0]}, trained complete"]
         elif several:
             parts = [f"{parts[0]}, trained at {names.rate_title(rate)}"]
         for change in changes(arm.config, nearest[arm.method].config):
