@@ -28,6 +28,7 @@ from keras_m3s.cli.report import report
 from keras_m3s.cli.reproduce import reproduce
 from keras_m3s.experiments.config import SITES, Experiment
 from keras_m3s.registry import methods as method_cards
+from keras_m3s.registry import patterns as pattern_cards
 
 if TYPE_CHECKING:
     from keras_m3s.data.split import SplitLike
@@ -60,6 +61,7 @@ main.add_command(features)
 @click.option("--method", "methods", type=CardName("method", method_cards.CARDS), multiple=True, default=method_cards.paper(), help="Repeat for several.")  # fmt: skip
 @click.option("--missing-rate", type=click.FloatRange(0, 1), nargs=2, default=(0.4, 0.6), help="Lowest and highest share missing of each modality.")  # fmt: skip
 @click.option("--test-missing-rate", type=click.FloatRange(0, 1), nargs=2, help="The same in testing.  [default: as --missing-rate]")  # fmt: skip
+@click.option("--pattern", type=CardName("pattern", pattern_cards.CARDS), help="What is missing at a rate.  [default: span]")  # fmt: skip
 @click.option("--fill", type=Fill(), help="What stands in a hole.  [default: zero; mean with a model of yours]")  # fmt: skip
 @click.option("--site", type=click.Choice(SITES), default="raw", help="Hide parts of the sequences, or of the encoded vectors.")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), default=1, help="Number of seeds.")

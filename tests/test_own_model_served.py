@@ -85,6 +85,22 @@ def test_shorter_sequences_end_unmeasured(run, splits):
     assert list(predictions.rows(model, short)) == list(predictions.rows(model, padded))
 
 
+def test_a_model_of_some_modalities_is_served_with_these(splits, tmp_path):
+    """It is trained and tested on all: holes are drawn for each modality of the data."""
+    code = sensors.BUILD.replace("spec.inputs.items()", "[*spec.inputs.items()][:2]")
+    (tmp_path / "net.py").write_text(code)
+    one = Experiment.of("made_up", f"{tmp_path / 'net.py'}:build", "spl-trn", epochs=1)
+    run = RunDirectory(tmp_path / "run")
+    with pytest.warns(UserWarning, match="are not handed to it"):
+        run_experiment(one, run, splits)
+    model = RunModel(run)
+    assert list(model.shapes) == ["acc", "gyro"]
+    rows = list(predictions.rows(model, new(splits, *sensors.SHAPES)))
+    x = splits["test"].take(np.arange(24))
+    expected = best_model(run).predict(x, batch_size=24, verbose=0)
+    np.testing.assert_allclose(logits(rows), expected, atol=1e-6)
+
+
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("features", "message"),

@@ -11,17 +11,22 @@ those of its task. A run keeps the source, from which it is loaded again.
 """
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.config import SITES, Experiment
 from keras_m3s.experiments.run_directory import (
     ChangedExperimentError,
     DamagedRunError,
     RunDirectory,
 )
 from keras_m3s.experiments.spec import Spec
+from keras_m3s.meta.inputs import functional_inputs
+from keras_m3s.meta.with_missing import WithMissing
+from keras_m3s.missing.layer import LEARNED, MissingModality
+from keras_m3s.modalities import length_key, modalities_in
 from keras_m3s.models import hooks
 from keras_m3s.registry import models
 from keras_m3s.utils import user_source
@@ -93,6 +98,44 @@ def read_spec(run: RunDirectory) -> Spec:
         raise
     except ValueError as error:
         raise DamagedRunError(f"{run.path / SPEC}: {error}") from error
+
+
+def served_inputs(model: WithMissing, spec: Spec) -> dict[str, tuple[int, ...]]:
+    """What a trained model is served with: name -> shape without the batch axis.
+
+    Modalities of the data that a Functional model does not take are left out, as are their lengths.
+
+    Args:
+        model: As the run's `best_model`.
+        spec: Of the run.
+    """
+    declared = functional_inputs(model.model)
+    names = set(declared) if isinstance(declared, Mapping) else set(spec.inputs)
+    inputs = {name: shape for name, shape in spec.inputs.items() if name in names}
+    lengths: dict[str, tuple[int, ...]] = {
+        length_key(m): () for m in spec.lengths if m in inputs or length_key(m) in names
+    }
+    return {**inputs, **lengths}
+
+
+def served(model: WithMissing, spec: Spec) -> WithMissing:
+    """A trained model as it is served: it fills the modalities that it takes, and knows no others.
+
+    Args:
+        model: As the run's `best_model`.
+        spec: Of the run.
+    """
+    trained = model.missing
+    taken = modalities_in({n: (None, *shape) for n, shape in served_inputs(model, spec).items()})
+    if trained is None or model.site != SITES[0] or set(trained.modalities) == set(taken):
+        return model
+    fill = trained.fill
+    if isinstance(fill, Mapping):
+        fill = {name: value for name, value in fill.items() if name in taken}
+    missing = MissingModality(0.0, modalities=taken, fill=fill)
+    if fill == LEARNED:
+        missing.share_fill(trained)
+    return WithMissing(model.model, missing)
 
 
 def custom_objects(run: RunDirectory) -> dict[str, Any]:

@@ -91,15 +91,11 @@ def _filled(clips: Clips, name: str, rows: Sequence[int], shape: tuple[int, ...]
     if name not in clips.features:
         return array
     for at, row in enumerate(rows):
-        if len(shape) == 1:
-            values = np.asarray(clips.features[name][row], np.float32)
+        values = clips.sequence(name, row)
+        if values.size:
             _check_shape(clips.place, name, values.shape, shape)
-            array[at] = values
-            continue
-        sequence = clips.sequence(name, row)
-        if len(sequence):
-            _check_shape(clips.place, name, sequence.shape, shape)
-            array[at, : len(sequence)] = sequence
+            whole = slice(None) if len(shape) == 1 else slice(len(values))
+            array[at, whole] = values
     return array
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_m3s.experiments.checkpoints import best_model
-from keras_m3s.experiments.own_model import read_spec
+from keras_m3s.experiments.own_model import read_spec, served, served_inputs
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.layers.text_states import TextStates
-from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT, length_key
+from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT
 from keras_m3s.registry import models
 
 CLS, SEP = 101, 102
@@ -42,9 +42,8 @@ class RunModel:
         self.fills = models.is_own(self.experiment.model)
         if self.fills:
             spec = read_spec(run)
-            lengths: dict[str, tuple[int, ...]] = {length_key(m): () for m in spec.lengths}
-            self.model = trained
-            self.shapes = {**spec.inputs, **lengths}
+            self.model = served(trained, spec)
+            self.shapes = {**served_inputs(trained, spec)}
             return
         self.model = trained.model
         built = self.model.get_build_config()["input_shape"]

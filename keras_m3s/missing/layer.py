@@ -243,12 +243,14 @@ class MissingModality(keras.layers.Layer):
             self._recorded[name] = np.isnan(values[kept])
 
     def share_fill(self, other: "MissingModality") -> None:
-        """Fills holes as another layer of the same modalities has learned to.
+        """Fills holes as another layer has learned to.
 
         Args:
-            other: A layer with `fill="learned"` that is built; its vectors are shared.
+            other: A layer with `fill="learned"` that is built, of these modalities and maybe
+                others; its vectors are shared.
         """
-        self._fill_vectors = other._fill_vectors
+        vectors = other._fill_vectors
+        self._fill_vectors = {name: vectors[name] for name in self._rates if name in vectors}
         self.built = True
 
     def sample_draws(self, batch_size: Any) -> Any:

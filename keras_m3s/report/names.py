@@ -123,6 +123,8 @@ def main_metrics(dataset: str, present: Iterable[str]) -> list[str]:
     if name in datasets.CARDS and datasets.CARDS[name].metrics:
         cards = [datasets.CARDS[name]]
     kinds = [card.metrics for card in cards]
+    if datasets.find(dataset) is None:  # two classes
+        kinds.insert(0, ("auroc", "auprc", "uar"))
     for kind in kinds:
         if set(kind) <= set(there):
             return list(kind)

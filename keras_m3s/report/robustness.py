@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_m3s.registry import methods
 from keras_m3s.registry import metrics as metric_cards
 from keras_m3s.report import curves, figures, names, significance
 from keras_m3s.report.content import BEST, Cell, Element, Figure, Panel, Section, Table
@@ -87,7 +88,10 @@ def _elements(group: Group, key: str) -> list[Element]:
         f"{title} · {names.metric_title(metric)}",
         ["Missing in testing", *(label for label, _, _ in arms)],
         [_line(condition, arms, metric) for condition in _in_order(conditions)],
-        [f"Mean ± standard deviation over {over}; bold: best of a row, {better} is better."],
+        [
+            f"Mean ± standard deviation over {over}"
+            + (f"; bold: best of a row, {better} is better." if len(arms) > 1 else ".")
+        ],
     )
     return [figure, table]
 
@@ -109,7 +113,10 @@ def _labelled(group: Group) -> list[tuple[str, Arm, dict[str, Any]]]:
     for arm in sorted(arms, key=lambda arm: (arm.config["missing_rate"], _order(arm))):
         parts = [names.method_title(arm.method, short=True)]
         rate = arm.config["missing_rate"]
-        if several and not rate[1]:
+        plain = arm.method in methods.CARDS and not methods.CARDS[arm.method].double_batches
+        if not rate[1] and plain:
+            parts = ["Plain training"]
+        elif several and not rate[1]:
             parts = [f"{parts[0]}, trained complete"]
         elif several:
             parts = [f"{parts[0]}, trained at {names.rate_title(rate)}"]
