@@ -10,7 +10,7 @@ from keras_m3s.cli.options import data_options
 
 @click.command()
 @click.argument("dataset", required=False)
-@click.option("--from", "source", type=click.Path(path_type=pathlib.Path), help="Own data: a .pkl or .npz in MMSA's or MulT's schema, or a folder of .npy with label.csv.")  # fmt: skip
+@click.option("--from", "source", type=click.Path(path_type=pathlib.Path), help="Own data: a .pkl or .npz in MMSA's or MulT's schema, or a folder of .npy with label.csv; a .npz or folder of SPLIT/NAME arrays; a table's description (.yaml).")  # fmt: skip
 @click.option("--name", help="What to call own data; then `--dataset NAME` everywhere.")
 @data_options
 def prepare(
@@ -19,14 +19,17 @@ def prepare(
     """Turn DATASET's files, or your own, into a TFDS data set that every command takes by name.
 
     Which of the two reads a file, and with which options, `keras-m3s inspect FILE` says. Of MMSA's
-    two pickles in one folder, --config chooses. A modality that own data has not is one step of
-    zeros, with a warning.
+    two pickles in one folder, --config chooses. Own data is features of speech in MMSA's schema,
+    where a modality that it has not is one step of zeros, with a warning; or arrays and tables of
+    any modalities, where NaN is a value that was never measured, and stays.
 
     \b
     Example:
       keras-m3s prepare cmu_mosi --manual-dir ~/data/mosi
       keras-m3s prepare cmu_mosi --manual-dir ~/data/mosi --config unaligned_50
       keras-m3s prepare --from my.pkl --name mine
+      keras-m3s prepare --from sensors.npz --name sensors
+      keras-m3s prepare --from sensors.yaml --name sensors
       keras-m3s train --dataset mine
     """
     from keras_m3s import data
@@ -46,10 +49,16 @@ def prepare(
         data.prepare_own(name, source, where["data_dir"])
         dataset, where = name, {"data_dir": where["data_dir"]}
     assert dataset is not None
-    for split_name, split in data.load(dataset, **where).items():
+    splits = data.load(dataset, **where)
+    for split_name, split in splits.items():
         shapes = ", ".join(
             f"{key} {'x'.join(map(str, array.shape[1:]))}"
-            for key, array in split.features.items()
+            for key, array in sorted(
+                split.features.items(), key=lambda one: (one[0] not in split.modalities, one[0])
+            )
             if array.ndim > 1
         )
         click.echo(f"{split_name:<12}{len(split):>6} examples   {shapes}")
+    for name, gaps in data.gaps(splits).items():
+        if gaps.cells:
+            click.echo(f"{name:<20}missing: {gaps}")

@@ -12,11 +12,12 @@ import click
 from click.core import ParameterSource
 
 from keras_m3s.cli import many_runs
-from keras_m3s.cli.options import ModelName
+from keras_m3s.cli.options import CardName, ModelName
 from keras_m3s.experiments.config import SELECTIONS
 from keras_m3s.registry import datasets as dataset_cards
 from keras_m3s.registry import methods as method_cards
 from keras_m3s.registry import models as model_cards
+from keras_m3s.registry import protocols as protocol_cards
 from keras_m3s.registry.patterns import PAPER
 from keras_m3s.study.executors import EXECUTORS
 from keras_m3s.study.plan import NAMES
@@ -37,6 +38,7 @@ SEEDS, QUICK_SEEDS = 5, 2
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once.  [default: by cores and memory]")  # fmt: skip
 @click.option("--replicas", type=click.IntRange(1), help="Runs that differ in their seed only to train as one program, at most; above 1 on JAX only.  [default: all where JAX has a GPU, else 1]")  # fmt: skip
 @click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), help="Folder of run directories.  [default: runs/reproduce, with --quick runs/quick]")  # fmt: skip
+@click.option("--protocol", "protocols", type=CardName("protocol", protocol_cards.CARDS), multiple=True, help="Of `protocols`; repeat for several.  [default: all]")  # fmt: skip
 @click.option("--equal-budget", is_flag=True, help="Add SPL-TRN with as many gradients as M3S.")  # fmt: skip
 @click.option("--select", type=click.Choice(SELECTIONS), default="validation", help="How the tested epoch is selected. `paper`: as in the published scripts, some of which use test data.")  # fmt: skip
 def reproduce(
@@ -52,6 +54,7 @@ def reproduce(
     jobs: int | None,
     replicas: int | None,
     runs_dir: pathlib.Path | None,
+    protocols: tuple[str, ...],
     equal_budget: bool,
     select: str,
 ) -> None:
@@ -87,7 +90,16 @@ def reproduce(
     datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run, dataset)
     seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
     methods = method_cards.paper() + (method_cards.equal_budget() if equal_budget else ())
-    settings = Settings(datasets, range(seeds), quick, select, methods, models or None, dataset)
+    settings = Settings(
+        datasets,
+        range(seeds),
+        quick,
+        select,
+        methods,
+        models=models or None,
+        dataset=dataset,
+        protocols=protocols or None,
+    )
     planned = plan(study, settings)
     workspace = Workspace(
         runs=str(runs_dir),

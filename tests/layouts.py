@@ -191,6 +191,86 @@ def iemocap(folder, folds=(1,)):
     return folder
 
 
+def sensors(seed=0):
+    """Two sensors, one padded, and a vector, NaN in each; by split."""
+    rng, made = np.random.default_rng(seed), {}
+    for split, rows in SPLITS.items():
+        one = {
+            "watch": rng.normal(size=(rows, 6, 3)).astype("float16"),
+            "phone": rng.normal(size=(rows, 4, 2)),
+            "phone_length": rng.integers(1, 5, rows),
+            "static": rng.integers(0, 99, (rows, 5)).astype("float32"),
+            "label": np.arange(rows) % 2,
+            "id": np.array([f"{split}{row}" for row in range(rows)]),
+        }
+        one["watch"][0, 2] = one["static"][1, 0] = one["phone"][1, :, 1] = np.nan
+        made[split] = one
+    return made
+
+
+def sensors_npz(folder, labels=True):
+    made = sensors()
+    for one in made.values():
+        one.pop("phone_length" if labels else "label")
+    np.savez(folder / "sensors.npz", **flat(made))
+    return folder / "sensors.npz"
+
+
+def sensors_folder(folder, labels=True):
+    for split, one in sensors().items():
+        (folder / split).mkdir()
+        for name, array in one.items():
+            if labels or name != "label":
+                np.save(folder / split / f"{name}.npy", array)
+    return folder
+
+
+def example_folder(folder):
+    np.save(folder / "watch.npy", np.ones((3, 6, 3)))
+    np.save(folder / "static.npy", np.ones((3, 5)))
+    return folder
+
+
+DESCRIPTION = """
+table: {name}
+id: who
+time: t
+split: split
+label: done
+modalities: {{watch: [x, y], phone: z}}
+static: {{person: [age]}}
+grid: {{step: 1}}
+"""
+
+
+def sensors_table(folder, name="rows.csv", labels=True):
+    lines = ["who;t;x;y;z;age" + ";split;done" * labels]
+    for number, split in enumerate(["train"] * 3 + ["valid"] + ["test"] * 2):
+        for step in range(1 + number % 3):
+            values = f";{step};{step}" if step else f"0,5;{number};NA"
+            known = f";{split};{'ab'[number % 2]}" * labels
+            lines.append(f"p{number};{step};{values};{20 + number}{known}")
+    (folder / "rows.csv").write_text("\n".join(lines))
+    if name.endswith(".parquet"):
+        import pandas as pd
+
+        table = pd.read_csv(folder / "rows.csv", sep=";", decimal=",")
+        table.to_parquet(folder / name, index=False)
+        (folder / "rows.csv").unlink()
+    (folder / "rows.yaml").write_text(DESCRIPTION.format(name=name))
+    return folder / "rows.yaml"
+
+
+def sp_sw_har(folder):
+    testing.write_sp_sw_har(folder)
+    return folder
+
+
+def physionet2012(folder):
+    testing.write_physionet2012(folder)
+    return folder
+
+
 # --- Files that are something else ----------------------------------------------------------------
 
 

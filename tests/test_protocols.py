@@ -71,6 +71,9 @@ def test_each_model_and_method_is_trained_as_each_protocol_says():
 
 def test_one_model_on_one_data_set():
     assert {p.experiment.model for p in planned(models=["lnln"])} == {"lnln"}
+    p1 = planned(models=["lnln"], protocols=["p1"])
+    assert {p.experiment.missing_rate for p in p1} == {(0.0, 1.0)}
+    assert len(p1) == len(methods.paper())
     # MMIN, whose own data has classes, does not learn scores.
     scores = plan("protocols", Settings(on_one_dataset("cmu_mosi"), [0]))
     assert {p.experiment.model for p in scores} == set(models.CARDS) - {"mmin"}

@@ -87,6 +87,16 @@ WHOLE = {
     "the SDK's, one": (part(layouts.csd, "CMU_MOSI_COVAREP.csd"), "a computational sequence", [CSD, "csd_unaligned"]),
     "the SDK's, by word": (layouts.csd_by_word, "CMU-MultimodalSDK", [CSD, "csd_unaligned"]),
     "the SDK's, by segment": (part(layouts.csd_by_segment, "CMU_MOSI_COVAREP.csd"), "MultimodalSDK, aligned", [CSD, "csd_unaligned"]),
+    "sensors, .npz": (layouts.sensors_npz, "arrays with splits", [OWN]),
+    "sensors, a folder": (layouts.sensors_folder, "arrays with splits", [OWN]),
+    "sensors, CSV": (layouts.sensors_table, "arrays with splits", [OWN]),
+    "sensors, Parquet": (partial(layouts.sensors_table, name="rows.parquet"), "arrays with splits", [OWN]),
+    "sensors, the table": (part(layouts.sensors_table, "rows.csv"), "arrays with splits", [OWN]),
+    "sensors to predict, .npy": (layouts.example_folder, "clips to predict", ["keras-m3s predict"]),
+    "sensors to predict, CSV": (partial(layouts.sensors_table, labels=False), "clips to predict", ["keras-m3s predict"]),
+    "SP-SW-HAR": (layouts.sp_sw_har, "a smartphone and a smartwatch", ["prepare sp_sw_har --manual-dir"]),
+    "SP-SW-HAR, DATA": (part(layouts.sp_sw_har, "DATA"), "a smartphone and a smartwatch", ["prepare sp_sw_har --manual-dir"]),
+    "PhysioNet 2012": (layouts.physionet2012, "PhysioNet challenge 2012", ["prepare physionet2012 --manual-dir"]),
     "IEMOCAP": (layouts.iemocap, "MMIN's authors", ["prepare iemocap --manual-dir"]),
     "IEMOCAP, fold 3 alone": (partial(layouts.iemocap, folds=(3,)), "MMIN's authors", ["prepare iemocap --config fold3"]),
     "IEMOCAP, a file": (part(layouts.iemocap, "V/denseface.h5"), "an array for each utterance", ["prepare iemocap"]),
@@ -98,7 +108,7 @@ def run_named(command, tmp_path):
     words = shlex.split(command)
     if words[1] == "predict":
         clips = data.unlabelled(words[3])
-        assert all(clips.sequence(m, 0).ndim == 2 for m in clips.features if m != "text_bert")
+        assert all(clips.sequence(m, 0).ndim in (1, 2) for m in clips.features if m != "text_bert")
     elif words[1] == "features":
         assert data.label_lines(words[2])
     else:

@@ -8,6 +8,7 @@ import pytest
 from keras_m3s import data
 from keras_m3s.data.streaming import load_streamed
 from tfds_builders.limits import DataError
+from tfds_builders.physionet2012 import records
 
 pytestmark = pytest.mark.once
 
@@ -90,6 +91,13 @@ def test_real_sensors_come_back(name, shared_dir, tmp_path):
             expected = stored[f"{split}/{modality}"].astype("float32")
             np.testing.assert_array_equal(one.features[modality], expected)
         np.testing.assert_array_equal(one.labels, stored[f"{split}/label"])
+
+
+def test_the_builder_divides_the_stays_as_the_shared_data_is(shared_dir):
+    stored = np.load(shared_dir / "data" / "icu" / "icu.npz")
+    ids = {split: stored[f"{split}/id"].tolist() for split in data.SPLITS}
+    everyone = sorted(name for names in ids.values() for name in names)
+    assert records.divided(everyone, 0) == ids
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,16 @@ CASES = {
     "cmu_mosi": ("from_file", [4, 2, 3], MMSA),
     "ch_sims": ("v2", [4, 2, 3], MMSA),
     "iemocap": ("fold3", [4, 2, 3], {"text": (2, 1024), "audio": (2, 130), "vision": (2, 342)}),
+    "sp_sw_har": (
+        "windows",
+        [2, 2, 2],
+        dict.fromkeys(("phone_acc", "phone_gyro", "watch_acc", "watch_gyro"), (100, 3)),
+    ),
+    "physionet2012": (
+        "split3",
+        [14, 2, 4],
+        {"circulation": (48, 8), "neuro_renal": (48, 2), "static": (5,)},
+    ),
     "synthetic_msa": ("tiny", [24, 8, 9], {"text": (8, 6), "audio": (12, 3), "vision": (10, 4)}),
 }
 # What `tfds` runs for `build`: its entry point imports Apache Beam and ML Croissant for its other
@@ -63,6 +73,7 @@ def test_built_in_its_folder_and_loaded_by_name(name, built):
         for modality, shape in shapes.items():
             features = split.features[modality]
             assert features.shape == (len(split), *shape) and features.dtype == np.float32
-        assert split.labels.dtype == (np.int32 if name == "iemocap" else np.float32)
+        scores = name in ("cmu_mosi", "ch_sims", "synthetic_msa")
+        assert split.labels.dtype == (np.float32 if scores else np.int32)
     ids = [one for split in splits.values() for one in split.ids]
     assert len(set(ids)) == len(ids) == sum(sizes)

@@ -72,7 +72,7 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
 
     Args:
         place: What to call the content in messages.
-        content: As above.
+        content: As above; its dicts give the arrays up.
 
     Returns:
         Dict with `train`, `valid`, `test`.
@@ -89,6 +89,7 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
         )
     raw = {split: content[names[split]] for split in SPLITS}
     modalities = _modalities(place, raw)
+    unread = _unread(raw, modalities)
     problems = Problems()
     parts: dict[str, dict[str, Any]] = {}
     for split, one in raw.items():
@@ -101,7 +102,7 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
                     in zip(raw.items(), parts.values(), strict=True)}
         )  # fmt: skip
     problems.raise_any()
-    _say_unread(place, raw, modalities)
+    _say_unread(place, unread)
     splits = {
         split: Segments(part.pop(ID), [], part, labels[split], scores=REGRESSION, classes=classes)
         for split, part in parts.items()
@@ -149,7 +150,7 @@ def _modalities(place: str, raw: Mapping[str, Any]) -> list[str]:
     names = sorted(set.union(*held.values()))
     for split, found in held.items():
         if not names or found != set(names):
-            arrived = {key: describe(array) for key, array in sorted(raw[split].items())}
+            arrived = {str(key): describe(array) for key, array in raw[split].items()}
             problems.found.append(
                 f"{place}, {split}: all splits must hold the same modalities, arrays "
                 f"(N, steps, dim) or (N, dim), at least one. "
@@ -175,7 +176,7 @@ def check_name(place: str, name: str) -> None:
 
 
 def _split(
-    place: str, split: str, raw: Mapping[str, Any], modalities: list[str], problems: Problems
+    place: str, split: str, raw: dict[str, Any], modalities: list[str], problems: Problems
 ) -> dict[str, Any]:
     """Features of a split and its `id`; what is wrong with it goes to `problems`."""
     rows = len(raw[modalities[0]])
@@ -191,8 +192,9 @@ def _split(
             part[ID] = ids(place, raw[ID], rows)
     for name in modalities:
         with problems.noted():
-            part[name] = numbers(place, name, raw[name])
-            if (true := length(place, name, raw, part[name], part[ID])) is not None:
+            part[name] = numbers(place, name, raw.pop(name))
+            part[name], true = padded(place, name, raw, part[name], part[ID])
+            if true is not None:
                 part[f"{name}_length"] = true
     return part
 
@@ -229,7 +231,7 @@ def numbers(place: str, name: str, array: np.ndarray) -> np.ndarray:
             f"Received: {describe(array)}."
         )
     with np.errstate(over="ignore"):
-        found = array.astype(np.float32)
+        found = array.astype(np.float32, copy=False)
     infinite = np.isinf(found)
     if infinite.any():
         warnings.warn(
@@ -237,29 +239,31 @@ def numbers(place: str, name: str, array: np.ndarray) -> np.ndarray:
             "which is a value that was not measured.",
             stacklevel=2,
         )
-        found[infinite] = np.nan
+        found = np.where(infinite, np.float32(np.nan), found)
     return found
 
 
-def length(
+def padded(
     place: str, name: str, raw: Mapping[str, Any], sequences: np.ndarray, names: list[str]
-) -> np.ndarray | None:
-    """True steps int32 `(N,)`, if they are given.
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Sequences that are 0 behind their true steps, for padding is no hole; and those steps.
 
     Args:
         place: For messages.
         name: Of the modality.
         raw: All there is for the split.
-        sequences: The modality's `(N, steps, dim)`; what lies behind the true steps becomes 0 in
-            place, for padding is no hole.
+        sequences: The modality's `(N, steps, dim)`.
         names: Ids of the examples.
+
+    Returns:
+        The sequences, and true steps int32 `(N,)`, `None` where they are not given.
 
     Raises:
         DataError: they are no such numbers, or the modality is one of vectors.
     """
     key = next((name + end for end in LENGTHS if raw.get(name + end) is not None), None)
     if key is None:
-        return None
+        return sequences, None
     values = raw[key]
     if sequences.ndim != 3:
         raise DataError(f"{place}: `{key}` must belong to sequences (N, steps, dim). Received: "
@@ -269,13 +273,16 @@ def length(
     if len(true) != rows:
         raise DataError(f"{place}: `{key}` must hold {rows} numbers. Received: {len(true)}.")
     true = columns.lengths(place, key, true, steps, names)
-    sequences[np.arange(steps) >= true[:, None]] = 0
-    return true
+    behind = np.arange(steps) >= true[:, None]
+    return np.where(behind[..., None], np.float32(0), sequences), true
 
 
-def _say_unread(place: str, raw: Mapping[str, Any], modalities: list[str]) -> None:
+def _unread(raw: Mapping[str, Any], modalities: list[str]) -> list[str]:
     known = {*modalities, LABEL, ID, *(name + end for name in modalities for end in LENGTHS)}
-    others = sorted({str(key) for one in raw.values() for key in one} - known)
+    return sorted({str(key) for one in raw.values() for key in one} - known)
+
+
+def _say_unread(place: str, others: list[str]) -> None:
     if others:
         warnings.warn(
             f"{place}: {', '.join(f'`{key}`' for key in others[:12])} "

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from . import formats
+from .gaps import Gaps
 from .limits import DataError
 from .readers import Source, find
 
@@ -23,6 +24,7 @@ class Found:
         problems: What must be mended before it can be used.
         notes: What to know, and what would be repaired and counted when it is read.
         commands: What reads it, any of them; none where there are problems.
+        gaps: Modality -> what of it is missing, where that can be counted.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class Found:
     problems: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     commands: list[str] = dataclasses.field(default_factory=list)
+    gaps: dict[str, Gaps] = dataclasses.field(default_factory=dict)
 
 
 def inspect(path: Any) -> Found:
@@ -52,6 +55,7 @@ def inspect(path: Any) -> Found:
             found.kind = reader.kind(source)
             found.holds = reader.holds(source)
             found.commands = reader.commands(source)
+            found.gaps = source.gaps
         except DataError as error:
             found.problems = list(error.problems)
         except (

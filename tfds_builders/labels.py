@@ -55,6 +55,12 @@ def classified(
             f"{place}: `{LABEL}` must name at most {columns.MOST_CLASSES} classes. Received: "
             f"{len(values)}. Store scores as floats."
         )
+    if joined.dtype.kind != "U" and len(values) > max(20, len(joined) // 2):
+        warnings.warn(
+            f"{place}: `{LABEL}` holds {len(values)} different whole numbers, which are classes. "
+            "Store scores as floats.",
+            stacklevel=4,
+        )
     names = tuple(str(value) for value in values)
     if joined.dtype.kind != "U" and np.array_equal(values, np.arange(len(values))):
         return {split: array.astype(np.int32) for split, array in found.items()}, ()
@@ -97,6 +103,10 @@ def _column(place: str, values: Any, ids: Sequence[str]) -> np.ndarray:
         if "" in names:
             raise DataError(f"{place}: `{LABEL}` must name a class for each example. Received: "
                             f"{int((names == '').sum())} empty. {LEAVE_OUT}")  # fmt: skip
+        strange = [name for name in np.unique(names).tolist() if not name.isprintable()]
+        if strange:
+            raise DataError(f"{place}: `{LABEL}` must name classes in one line each. "
+                            f"Received: {strange[0][:40]!r}.")  # fmt: skip
         return names
     if array.dtype.kind not in "fiub":
         raise DataError(f"{place}: `{LABEL}` must hold numbers or names. "

@@ -91,21 +91,24 @@ class Table:
         column = self._frame[name]
         if column.dtype.kind in "iufb":
             return column.to_numpy(dtype=np.float64, na_value=np.nan)
-        texts = pd.Series(self.texts(name))
-        read = pd.to_numeric(texts, errors="coerce")
+        texts = self.texts(name)
+        read = pd.to_numeric(pd.Series(texts), errors="coerce")
         found = np.array(read.to_numpy(dtype=np.float64, na_value=np.nan))
-        for row in np.flatnonzero(np.isnan(found)):
-            text = texts[row]
+        rows = np.flatnonzero(np.isnan(found))
+        spelled, first, which = np.unique(texts[rows], return_index=True, return_inverse=True)
+        values = np.full(len(spelled), np.nan)
+        for at, text in enumerate(spelled.tolist()):
             if text.casefold() in MISSING:
                 continue
             plain = tables.number(_TRUTH.get(text.casefold(), text), self._separator or ",")
             try:
-                found[row] = float(plain)
+                values[at] = float(plain)
             except ValueError:
                 raise DataError(
-                    f"{self.place}, row {row + 1}: `{name}` must be a number, or empty where "
-                    f"nothing was measured. Received: {text[:40]!r}."
+                    f"{self.place}, row {rows[first[at]] + 1}: `{name}` must be a number, or empty "
+                    f"where nothing was measured. Received: {text[:40]!r}."
                 ) from None
+        found[rows] = values[which.reshape(-1)]
         return found
 
     def times(self, name: str) -> tuple[np.ndarray, bool]:
@@ -148,6 +151,9 @@ class Table:
         if column.dtype.kind in "iufb":
             return column.to_numpy()
         texts = self.texts(name)
+        folded = np.char.lower(texts)
+        if np.isin(folded, list(_TRUTH)).all():
+            return (folded == "true").astype(np.int64)
         there = [text for text in np.unique(texts).tolist() if text.casefold() not in MISSING]
         if (
             there
@@ -158,7 +164,7 @@ class Table:
         try:
             return self.numbers(name)
         except DataError:
-            return np.where(np.isin(np.char.lower(texts), MISSING), "", texts)
+            return np.where(np.isin(folded, MISSING), "", texts)
 
     @staticmethod
     def _seconds(column: "pd.Series[Any]") -> np.ndarray:

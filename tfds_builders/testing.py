@@ -185,12 +185,51 @@ def write_iemocap(
     return made
 
 
+def write_sp_sw_har(folder: pathlib.Path, seed: int = 0, seconds: float = 4.0) -> None:
+    """Recordings of a phone and a watch, one of a subject of each split, in the folder `DATA`."""
+    rng = np.random.default_rng(seed)
+    columns = [f"{axis}_{kind}" for kind in ("acc", "gyro") for axis in "xyz"]
+    for subject in ("s01", "s13", "s06"):
+        place = folder / "DATA" / subject
+        place.mkdir(parents=True, exist_ok=True)
+        for device in ("sp", "sw"):
+            times = np.cumsum(rng.integers(0, 80, round(25 * seconds))) + 1_657_533_977_000
+            walks = np.where(times < times[0] + 500 * seconds, "SEATED", "WALKING")
+            lines = [",".join([*columns, "timestamp", "label"])]
+            for values, time, label in zip(
+                rng.normal(size=(len(times), 6)).round(2), times, walks, strict=True
+            ):
+                lines.append(",".join([*map(str, values), str(time), label]))
+            (place / f"{subject}_01_{device}.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_physionet2012(folder: pathlib.Path, seed: int = 0, stays: int = 20) -> None:
+    """`set-a` and `Outcomes-a.txt` of a few stays, with a few measurements each."""
+    from .physionet2012.records import GROUPS
+
+    rng = np.random.default_rng(seed)
+    parameters = [name for names in GROUPS.values() for name in names]
+    (folder / "set-a").mkdir(parents=True, exist_ok=True)
+    outcomes = ["RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death"]
+    for number in range(132_500, 132_500 + stays):
+        static = {"RecordID": number, "Age": 40 + number % 30, "Gender": number % 2, "Height": -1,
+                  "ICUType": 1 + number % 4, "Weight": 70.5}  # fmt: skip
+        lines = ["Time,Parameter,Value", *(f"00:00,{name},{x}" for name, x in static.items())]
+        for minute in np.sort(rng.integers(0, 48 * 60 + 1, 30)):
+            name = parameters[rng.integers(len(parameters))]
+            lines.append(f"{minute // 60:02d}:{minute % 60:02d},{name},{rng.uniform(1, 99):.1f}")
+        (folder / "set-a" / f"{number}.txt").write_text("\n".join(lines) + "\n")
+        outcomes.append(f"{number},6,1,5,-1,{number % 3 // 2}")
+    (folder / "Outcomes-a.txt").write_text("\n".join(outcomes) + "\n")
+
+
 def write_dummy(folder: pathlib.Path) -> None:
     """The `dummy_data` of the data sets whose folders lie in `folder`."""
     from .cmu_mosi.folds import FOLDS
     from .iemocap.iemocap_dataset_builder import COLUMNS
 
-    places = {name: folder / name / "dummy_data" for name in ("cmu_mosi", "ch_sims", "iemocap")}
+    names = ("cmu_mosi", "ch_sims", "iemocap", "sp_sw_har", "physionet2012")
+    places = {name: folder / name / "dummy_data" for name in names}
     for place in (places["cmu_mosi"] / "word_lists", places["cmu_mosi"] / "csd", *places.values()):
         place.mkdir(parents=True, exist_ok=True)
     write(places["cmu_mosi"] / "dummy.pkl", mmsa_content())
@@ -198,6 +237,8 @@ def write_dummy(folder: pathlib.Path) -> None:
     write_csd(places["cmu_mosi"] / "csd", [min(videos) for videos in FOLDS.values()])
     write(places["ch_sims"] / "dummy.pkl", mmsa_content(bound=1, unimodal=True))
     write_iemocap(places["iemocap"], COLUMNS, folds=range(1, 11), steps=2)
+    write_sp_sw_har(places["sp_sw_har"])
+    write_physionet2012(places["physionet2012"])
 
 
 if __name__ == "__main__":

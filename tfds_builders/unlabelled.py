@@ -139,7 +139,7 @@ def of_content(place: str, held: Any, split: str | None = None, clip: str = "cli
 
 
 def recognises(held: Any) -> bool:
-    """Whether content is that of clips without splits."""
+    """Whether content is a dict of clips without splits."""
     if not isinstance(held, Mapping):
         return False
     return any(held.get(key) is not None for key in KEYS) or bool(arrays.modalities(held))
@@ -195,8 +195,9 @@ def _any(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
         with problems.noted():
             arrays.check_name(place, name)
             features[name] = arrays.numbers(place, name, array)
-            if (length := arrays.length(place, name, held, features[name], ids)) is not None:
-                lengths[name] = length
+            features[name], true = arrays.padded(place, name, held, features[name], ids)
+            if true is not None:
+                lengths[name] = true
     problems.raise_any()
     return Unlabelled(place, ids, features, lengths)
 

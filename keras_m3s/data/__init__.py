@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_m3s.data.builders import inspect, label_lines, unlabelled
 from keras_m3s.data.loading import load, prepare, prepare_own
+from keras_m3s.data.missing_values import gaps, plot_gaps
 from keras_m3s.data.split import SPLITS, Split, SplitLike
 from keras_m3s.data.streaming import StreamedSplit, load_streamed
 
@@ -40,10 +41,12 @@ __all__ = [
     "StopNotFinite",
     "StreamedSplit",
     "as_tf_dataset",
+    "gaps",
     "inspect",
     "label_lines",
     "load",
     "load_streamed",
+    "plot_gaps",
     "prepare",
     "prepare_own",
     "unlabelled",

@@ -194,8 +194,8 @@ def _own(
     if not versions:
         raise ValueError(
             f"`name` must be one of the data sets {sorted(datasets.CARDS)}, one that was made with "
-            f"`keras-m3s prepare --from` in {_data_folder(data_dir)}, or the path of a .pkl or "
-            f".npz file. Received: {name!r}."
+            f"`keras-m3s prepare --from` in {_data_folder(data_dir)}, or the path of a .pkl, "
+            f".npz or .yaml file. Received: {name!r}."
         )
     if config is not None:
         raise ValueError(

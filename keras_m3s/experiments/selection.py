@@ -3,9 +3,11 @@
 `"validation"`, the default, takes the best validation value for all models: nothing is selected on
 test data. `"paper"` follows the published training scripts, for numbers that compare with theirs:
 
-    MISA, Self-MM    the best validation loss, which is the same
-    MMIM             whenever the validation loss improves, and the best test MAE yet comes with it
-    MMIN             the best test UAR
+    MISA, Self-MM, TFR-Net    the best validation loss, which is the same
+    MMIM                      whenever the validation loss improves, and the best test MAE yet
+                              comes with it
+    MMIN                      the best test UAR
+    LNLN                      the best test loss (published: for each metric its best test epoch)
 
 Reference: declare-lab/Multimodal-Infomax cd0774c, src/solver.py 295-316; AIM3-RUC/MMIN 69a45fe, its
 training script with `--verbose`.

@@ -1,5 +1,7 @@
 """The draws of a batch's holes."""
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -25,3 +27,23 @@ def add_draws(inputs: dict[str, Any], missing: MissingModality) -> dict[str, Any
     batch_size = ops.shape(keras.tree.flatten(dict(inputs))[0])[0]
     draws = backend.rows_of_this_replica(missing.sample_draws, batch_size)
     return {**inputs, DRAWS: draws}
+
+
+def warned_without_draws(x: Any, missing: MissingModality | None) -> bool:
+    """Warns if a test on these inputs would cut no holes, and returns whether it did.
+
+    Args:
+        x: Inputs of `evaluate`.
+        missing: T.
+    """
+    if missing is None or not isinstance(x, Mapping) or DRAWS in x:
+        return False
+    if not any(high > 0 for _, high in missing.missing_rate.values()):
+        return False
+    warnings.warn(
+        "Without `draws` in the inputs, `evaluate` cuts no holes: this is the score on the "
+        "data as it is. Add `keras_m3s.missing.fixed_draws(...)` as 'draws', or use "
+        "`keras_m3s.robustness`.",
+        stacklevel=3,
+    )
+    return True

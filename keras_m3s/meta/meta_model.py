@@ -187,6 +187,10 @@ class MetaModel(WithMissing):
             )
         return [self._rates[pattern] for pattern in found if pattern is not None]
 
+    def make_train_function(self, force: bool = False) -> Any:
+        with backend.several_passes():
+            return super().make_train_function(force)
+
     def train_step(self, *arguments: Any) -> Any:
         return backend.train_step(self, self._batch_gradient, *arguments)
 

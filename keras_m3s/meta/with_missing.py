@@ -6,7 +6,6 @@ in evaluation alike.
 """
 
 import inspect
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -18,7 +17,7 @@ from keras_m3s.meta import consistency as _consistency
 from keras_m3s.meta import inputs as _inputs
 from keras_m3s.meta.arguments import check_arguments
 from keras_m3s.meta.consistency import Consistency
-from keras_m3s.meta.draws import add_draws
+from keras_m3s.meta.draws import add_draws, warned_without_draws
 from keras_m3s.meta.functional import Batch, LossOutput, OfOptimizer, State, Tensor, Values
 from keras_m3s.meta.inputs import TRANSFORMED, ModelInputs
 from keras_m3s.meta.labels import without_nan
@@ -265,7 +264,9 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
 
     def evaluate(self, x: Any = None, y: Any = None, *arguments: Any, **settings: Any) -> Any:
         """As `keras.Model.evaluate`. Holes are cut if the inputs bring `draws`."""
-        self._warn_without_draws(x, settings)
+        within_fit = "_use_cached_eval_dataset" in settings
+        if not (self._warned_of_draws or within_fit):
+            self._warned_of_draws = warned_without_draws(x, self.missing)
         with backend.weights_survive(self):
             return super().evaluate(_inputs.checked(x), y, *arguments, **settings)
 
@@ -273,20 +274,6 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
         """As `keras.Model.predict`."""
         with backend.weights_survive(self):
             return super().predict(_inputs.checked(x), *arguments, **settings)
-
-    def _warn_without_draws(self, x: Any, settings: Mapping[str, Any]) -> None:
-        within_fit = "_use_cached_eval_dataset" in settings
-        if self.missing is None or self._warned_of_draws or within_fit:
-            return
-        cuts = any(high > 0 for _, high in self.missing.missing_rate.values())
-        if cuts and isinstance(x, Mapping) and DRAWS not in x:
-            self._warned_of_draws = True
-            warnings.warn(
-                "Without `draws` in the inputs, `evaluate` cuts no holes: this is the score on the "
-                "data as it is. Add `keras_m3s.missing.fixed_draws(...)` as 'draws', or use "
-                "`keras_m3s.robustness`.",
-                stacklevel=3,
-            )
 
     def export(
         self, filepath: Any, format: str = "tf_saved_model", *arguments: Any, **settings: Any

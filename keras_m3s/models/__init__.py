@@ -1,4 +1,4 @@
-"""The four base models of the paper, a folder each, and what loads their published weights."""
+"""The base models, a folder each, and what loads their published weights."""
 
 from keras_m3s.models.base import BaseModel
 from keras_m3s.models.lnln import LNLN

@@ -1,4 +1,4 @@
-"""What the four base models share: encode each modality, fuse them, add the model's own losses."""
+"""What the base models share: encode each modality, fuse them, add the model's own losses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ class ScheduleCallback(keras.callbacks.Callback):
 
 
 class BaseModel(keras.Model):
-    """A base model of the paper's section 4.2.
+    """A base model, such as the four of the paper's section 4.2.
 
     A subclass gives `encode` and `fuse`, and where its paper adds losses to the task's,
     `loss_terms` and `term_weights`. All of it works with plain `fit`, and inside `WithMissing`,

@@ -67,6 +67,21 @@ CARDS: dict[str, DatasetCard] = {
         stand_in="synthetic_msa/iemocap",
         quick_stand_in=f"{_SMALL},classes=4",
     ),
+    "physionet2012": DatasetCard(
+        title="PhysioNet 2012",
+        builder="Physionet2012",
+        rows=2800,
+        label_range=None,
+        in_paper=False,
+    ),
+    "sp_sw_har": DatasetCard(
+        title="SP-SW-HAR",
+        builder="SpSwHar",
+        rows=1192,
+        rows_of_configs={"windows_all": 1479},
+        label_range=None,
+        in_paper=False,
+    ),
     "synthetic_msa": DatasetCard(
         title="synthetic_msa",
         builder="SyntheticMsa",

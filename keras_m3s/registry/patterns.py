@@ -15,11 +15,16 @@ class PatternCard:
         title: As reports print it.
         masks: Import path of its function, a `keras_m3s.missing.patterns.Request` to masks.
         takes_conditions: Whether it can draw from given sets of missing modalities.
+        trained_range: Range of missing rates that a study of robustness trains on; `None` where no
+            study has it, or `keras_m3s.registry.protocols` has cards with it.
+        tested_rates: Missing rates that this study tests at.
     """
 
     title: str
     masks: str
     takes_conditions: bool = False
+    trained_range: Rate | None = None
+    tested_rates: tuple[float, ...] = ()
 
 
 PAPER = "span"

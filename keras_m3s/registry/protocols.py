@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping
 
+from keras_m3s.registry import patterns
 from keras_m3s.registry.patterns import Condition
 
 MEAN = "keras_m3s.report.rate_summaries:mean_over_conditions"
@@ -124,3 +125,21 @@ CARDS: dict[str, ProtocolCard] = {
         trained=Condition((0.0, 0.7), "modality"),
     ),
 }
+
+
+def cards() -> dict[str, ProtocolCard]:
+    """`CARDS`, and one for each pattern whose own card says what to train on and to test at."""
+    own = {
+        name: ProtocolCard(
+            title=card.title,
+            about="One model for all rates.",
+            tests={
+                f"{100 * rate:.4g}\u202f%": Condition((rate, rate), name)
+                for rate in card.tested_rates
+            },
+            trained=Condition(card.trained_range, name),
+        )
+        for name, card in patterns.CARDS.items()
+        if card.trained_range is not None
+    }
+    return CARDS | own

@@ -9,15 +9,12 @@ from keras_m3s.registry import protocols as cards
 from keras_m3s.registry.patterns import Condition
 from keras_m3s.report import names, published, significance
 from keras_m3s.report.content import BEST, Cell, Element, Section, Table
-from keras_m3s.report.groups import Arm, Group
+from keras_m3s.report.groups import Group
 from keras_m3s.report.records import DEFAULTS, Evaluation, RunRecord, ordered
 
 Metrics = Mapping[str, float]
 Tests = dict[str, Metrics]
 """Label of a test -> metrics."""
-
-Trainings = dict[Any, Arm]
-"""Rate and pattern of training, model and label of the method -> the runs."""
 
 
 class Line(NamedTuple):
@@ -61,7 +58,7 @@ def rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
             for seed, tests in line.seeds.items():
                 at: dict[str, Any] = {"dataset": dataset, "protocol": key, "model": line.model}
                 at |= {"label": line.method, "seed": seed}
-                each = {**tests, cards.CARDS[key].summary_title: _summaries(dataset, key, tests)}
+                each = {**tests, cards.cards()[key].summary_title: _summaries(dataset, key, tests)}
                 found += [
                     at | {"test": label, "metric": metric, "value": value}
                     for label, metrics in each.items()
@@ -75,7 +72,7 @@ def _found(groups: Sequence[Group]) -> Iterator[tuple[str, str, list[Line]]]:
     usual = [g for g in groups if not g.selected_on_test and g.values["site"] == DEFAULTS["site"]]
     for dataset in dict.fromkeys(g.values["dataset"] for g in usual):
         members = [g for g in usual if g.values["dataset"] == dataset]
-        for key, card in cards.CARDS.items():
+        for key, card in cards.cards().items():
             tests = {label: ordered(c) for label, c in _of(card, dataset).items()}
             lines = [line for line in _lines(members, card, tests) if line.seeds]
             if lines:
@@ -121,7 +118,7 @@ def _test(run: RunRecord | None, condition: Condition) -> Metrics | None:
 
 def _summaries(dataset: str, key: str, tests: Tests) -> dict[str, float]:
     """Metric -> its summary over the tests, for metrics that all of them have."""
-    card = cards.CARDS[key]
+    card = cards.cards()[key]
     summary = registry.load(card.summary)
     conditions = _of(card, dataset)
     rates = [sum(conditions[label].missing_rate) / 2 for label in tests]
@@ -135,7 +132,7 @@ def _summaries(dataset: str, key: str, tests: Tests) -> dict[str, float]:
 
 def _tables(dataset: str, key: str, lines: Sequence[Line], name: str) -> list[Table]:
     """A table for each metric, those of the paper first."""
-    card = cards.CARDS[key]
+    card = cards.cards()[key]
     first = next(iter(lines[0].seeds.values()))
     present = list(_summaries(dataset, key, first))
     main = names.main_metrics(dataset, present)

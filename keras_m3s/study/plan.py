@@ -63,6 +63,7 @@ class Settings:
         methods: Methods that the paper's tables and figures compare.
         models: Models to take, of one's own too; `None` for those of each study.
         dataset: Name or path of the data for models of one's own.
+        protocols: Protocols of robustness to take; `None` for all.
     """
 
     datasets: Mapping[str, str]
@@ -72,6 +73,7 @@ class Settings:
     methods: Sequence[str] = dataclasses.field(default_factory=methods.paper)
     models: Sequence[str] | None = None
     dataset: str | None = None
+    protocols: Sequence[str] | None = None
 
     def chosen(self, of_study: Sequence[str]) -> Sequence[str]:
         """The models of a study, or those to take instead."""
@@ -112,7 +114,8 @@ class Settings:
 
 def paper_models() -> tuple[str, ...]:
     """Models that the paper has results of, in the order of Table 2."""
-    return models.in_study("table2")
+    cards = models.CARDS.items()
+    return tuple(name for name, card in cards if card.in_paper and card.dataset is not None)
 
 
 def paper_datasets() -> tuple[str, ...]:
@@ -221,9 +224,11 @@ def _site(s: Settings) -> Iterator[PlannedRun]:
 def _protocols(s: Settings) -> Iterator[PlannedRun]:
     for model in s.chosen(tuple(models.CARDS)):
         own = models.is_own(model)
-        name = s.dataset if own else s.datasets.get(models.find(model).dataset or "")
-        dataset, _ = datasets.split_name(name or "")
-        for protocol in protocols.CARDS.values():
+        data = s.dataset if own else s.datasets.get(models.find(model).dataset or "")
+        dataset, _ = datasets.split_name(data or "")
+        for name, protocol in protocols.cards().items():
+            if s.protocols is not None and name not in s.protocols:
+                continue
             if own and protocol.names_modalities:
                 continue
             tests = protocol.of(dataset).values()

@@ -20,6 +20,7 @@ Not gathered here, because a method is overridden or the file must not import th
 """
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -107,3 +108,19 @@ def averages(
 def is_emptied(variable: Any) -> bool:
     """Whether `fit` on JAX took the value out of a variable, for the compiled step to reuse."""
     return variable._value is None
+
+
+@contextlib.contextmanager
+def jax_compiler_options(options: Mapping[str, Any]) -> Iterator[None]:
+    """A scope in which Keras' trainer on JAX compiles with options; it has no argument for them."""
+    from keras.src.backend.jax import trainer
+
+    if trainer.is_nnx_enabled():  # whose `jit` has none either
+        yield
+        return
+    before = trainer.jit
+    trainer.jit = functools.partial(before, compiler_options=dict(options))
+    try:
+        yield
+    finally:
+        trainer.jit = before

@@ -75,6 +75,20 @@ def _tables(folder: pathlib.Path) -> None:
     np.save(folder / "audio_lengths.npy", np.full(6, 4))
 
 
+def _table_to_predict(folder: pathlib.Path) -> None:
+    layouts.sensors_table(folder, labels=False)
+
+
+def _parquet(folder: pathlib.Path) -> None:
+    layouts.sensors_table(folder, "rows.parquet")
+
+
+def _read_measured(folder: pathlib.Path) -> None:
+    from keras_m3s import data
+
+    _each(lambda: data.inspect(folder / "0"))
+
+
 def _objects(folder: pathlib.Path) -> None:
     content = testing.mmsa_content()
     for raw in content.values():
@@ -222,6 +236,13 @@ READERS = {
     "npz": Reader(_made(_archive), _read_made),
     "npy folder": Reader(_made(layouts.own), _read_made),
     "tables": Reader(_made(_tables, layouts.clips_folder, layouts.recordings), _read_made),
+    "arrays": Reader(
+        _made(layouts.sensors_npz, layouts.sensors_folder, layouts.example_folder), _read_made
+    ),
+    "long tables": Reader(_made(layouts.sensors_table, _table_to_predict), _read_made),
+    "Parquet": Reader(_made(_parquet), _read_made),
+    "SP-SW-HAR": Reader(_made(layouts.sp_sw_har), _read_measured),
+    "PhysioNet 2012": Reader(_made(layouts.physionet2012), _read_measured),
     "objects": Reader(_made(_objects), _read_made),
     "MulT": Reader(_made(layouts.mult), _read_made),
     "MAG-BERT": Reader(_made(layouts.mag_bert), _read_made),

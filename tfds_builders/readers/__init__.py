@@ -16,12 +16,15 @@ from .arrays import ArraysReader
 from .features import ClipsReader, SegmentsFolderReader, SegmentsReader
 from .folders import OwnFolderReader, RecordingsReader
 from .iemocap import IemocapReader
+from .measured import Physionet2012Reader, SpSwHarReader
 from .mosi import ListsReader, SequencesReader
 from .source import OwnReader, Reader
 from .source import Source as Source
 
 READERS: tuple[Reader, ...] = (
     IemocapReader(),
+    SpSwHarReader(),
+    Physionet2012Reader(),
     SequencesReader(),
     ListsReader(),
     ArraysReader(),

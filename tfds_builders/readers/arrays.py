@@ -1,16 +1,16 @@
-"""Arrays with splits, of any modalities: a .npz or a pickle."""
+"""Arrays with splits, of any modalities: a .npz or a pickle, a folder, a table."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from .. import arrays, formats
+from .. import arrays, formats, gaps
 from ..describing import describe
 from ..segments import Segments, split_names
 from .source import Source, own_command
 
 
 class ArraysReader:
-    """`SPLIT/NAME` in one file."""
+    """`SPLIT/NAME` in one file or folder, or the like from tables."""
 
     def recognises(self, source: Source) -> bool:
         held = source.content
@@ -32,7 +32,11 @@ class ArraysReader:
         return [own_command(source.path)]
 
     def read(self, source: Source) -> dict[str, Segments]:
-        return arrays.check(formats.place(source.path), source.content)
+        splits = arrays.check(formats.place(source.path), source.content)
+        source.gaps = gaps.of(
+            [segments.features for segments in splits.values()], splits["train"].modalities
+        )
+        return splits
 
 
 def _splits(held: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import columns, files, formats, mmsa, mult, npy_folder, tables, unlabelled
+from .. import columns, files, formats, gaps, mmsa, mult, npy_folder, tables, unlabelled
 from ..cmu_mosi import word_lists
 from ..describing import describe
 from ..limits import DataError, Problems
-from ..segments import MODALITIES, UNIMODAL, Segments, split_names, warn_narrow
+from ..segments import MODALITIES, TEXT_BERT, UNIMODAL, Segments, split_names, warn_narrow
 from .mosi import ListsReader
 from .source import LABELS, Reader, Source, command, own_command
 
@@ -91,7 +91,7 @@ class ClipsReader:
     """Clips without splits or labels: a pickle, a .npz, a folder of .npy."""
 
     def recognises(self, source: Source) -> bool:
-        if not source.is_folder:
+        if not source.is_folder or source.content is not None:
             return unlabelled.recognises(source.content)
         table = files.find(source.path, LABELS)
         if not npy_folder.arrays_in(source.path):
@@ -102,12 +102,12 @@ class ClipsReader:
         return "clips to predict"
 
     def holds(self, source: Source) -> list[str]:
-        if source.is_folder:
+        if source.is_folder and source.content is None:
             return npy_folder.arrays_in(source.path)
         return [f"{key:<22}{describe(value)}" for key, value in sorted(source.content.items())]
 
     def commands(self, source: Source) -> list[str]:
-        if source.is_folder:
+        if source.is_folder and source.content is None:
             clips = unlabelled.read(source.path)
         else:
             clips = unlabelled.of_content(formats.place(source.path), source.content)
@@ -117,6 +117,13 @@ class ClipsReader:
                 with problems.noted():
                     clips.sequence(name, row)
         problems.raise_any()
+        arrays = {
+            name: array
+            for name, array in clips.features.items()
+            if name != TEXT_BERT and isinstance(array, np.ndarray) and array.dtype.kind == "f"
+        }
+        lengths = {f"{name}_length": array for name, array in clips.lengths.items()}
+        source.gaps = gaps.of([arrays | lengths], arrays)
         return [f"keras-m3s predict RUN {shlex.quote(str(source.path))}"]
 
 

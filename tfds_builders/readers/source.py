@@ -6,6 +6,7 @@ import shlex
 from typing import Any, Protocol, runtime_checkable
 
 from .. import content, files, formats, hdf5
+from ..gaps import Gaps
 from ..segments import MODALITIES, TEXT_BERT, Segments
 
 LABELS = "label.csv"
@@ -19,12 +20,16 @@ class Source:
     Args:
         path: The file or folder.
 
+    Attributes:
+        gaps: Modality -> what of it is missing; a reader that counts it leaves it here.
+
     Raises:
         FileNotFoundError: there is nothing.
     """
 
     def __init__(self, path: Any) -> None:
         self.path = pathlib.Path(path)
+        self.gaps: dict[str, Gaps] = {}
         if not self.path.exists():
             raise FileNotFoundError(
                 f"A file or a folder must lie at the path given. Received: {path}"
@@ -50,12 +55,12 @@ class Source:
 
     @functools.cached_property
     def content(self) -> Any:
-        """Plain content of a pickle, .npz, folder of arrays or tables, `None` of anything else.
+        """Plain content of a pickle, .npz, folder of arrays or tables; `None` for other formats.
 
         Raises:
-            DataError: a file is damaged, or holds what is refused.
-            FileNotFoundError: a file that belongs to it is not there.
-            ImportError: a package that reads it is not installed.
+            DataError: A file is damaged, or holds objects that are refused.
+            FileNotFoundError: A file that belongs to it is not there.
+            ImportError: A package that reads it is not installed.
         """
         if self.format.name not in (formats.PICKLE, formats.NPZ):
             return content.of(self.path)

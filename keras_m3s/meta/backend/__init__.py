@@ -9,6 +9,7 @@ Each backend's file defines:
     map_tasks              a function of each task, vectorised where the backend can
     rows_of_this_replica   random rows of which each replica has its own
     every_other            every second row of an array
+    several_passes         a scope in which `fit` compiles a step of several passes
     train_step             `keras.Model.train_step` that follows a given gradient
     weights_survive        a scope of `fit` whose failure leaves the weights
     check_export           an error for exports that Keras does not offer on this backend
@@ -38,6 +39,7 @@ map_tasks = _backend.map_tasks
 over_all_replicas = _backend.over_all_replicas
 repeat = _backend.repeat
 rows_of_this_replica = _backend.rows_of_this_replica
+several_passes = _backend.several_passes
 train_step = _backend.train_step
 weights_survive = _backend.weights_survive
 
@@ -51,6 +53,7 @@ __all__ = [
     "over_all_replicas",
     "repeat",
     "rows_of_this_replica",
+    "several_passes",
     "train_step",
     "weights_survive",
 ]

@@ -1,6 +1,7 @@
 """The meta step on JAX: a pure function of the state, which `fit` compiles as a whole."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -101,6 +102,33 @@ def train_step(
     )
     logs = {**logs, **output.logs}
     return logs, (trainable, output.state.non_trainable, optimizer_variables, metrics)
+
+
+SEQUENTIAL = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+"""Options of XLA for a CPU: memory is taken in order, and so serves one pass after the other."""
+
+
+@functools.cache
+def _knows_options() -> bool:
+    """Whether jaxlib is compiling for a CPU, and knows the options."""
+    if jax.default_backend() != "cpu":
+        return False
+    try:
+        jax.jit(lambda: 0, compiler_options=SEQUENTIAL)()
+    except Exception:  # of jaxlib, as its version has it
+        return False
+    return True
+
+
+def several_passes() -> contextlib.AbstractContextManager[None]:
+    """A scope in which `fit` compiles a step of several passes, one after the other.
+
+    By default XLA on a CPU keeps apart what the passes store. A step of two then takes twice the
+    memory, which the system gives anew at each step, and half as long again.
+    """
+    if not _knows_options():
+        return contextlib.nullcontext()
+    return keras_private.jax_compiler_options(SEQUENTIAL)
 
 
 @contextlib.contextmanager
