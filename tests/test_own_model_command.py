@@ -132,14 +132,15 @@ def test_a_study_of_it_runs(file, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "absent", "metric", "least"),
-    [("har", "watch_gyro", "Uar", 0.6), ("icu", "chemistry", "AUROC", 0.79)],
+    ("name", "rate", "absent", "metric", "least"),
+    [("har", 5e-3, "watch_gyro", "Uar", 0.6), ("icu", 3e-3, "chemistry", "AUROC", 0.79)],
 )
-def test_real_sensors(name, absent, metric, least, shared_dir, tmp_path):
+def test_real_sensors(name, rate, absent, metric, least, shared_dir, tmp_path):
     file = shared_dir / "data" / name / f"{name}.npz"
     if not file.is_file():
         pytest.skip(f"{name}.npz is not there")
     model = f"{EXAMPLES / name}.py:build"
-    shown = from_file_to_export(file, model, tmp_path, absent, short=("--epochs", 2))
+    settings = ("--batch-size", 128, "--learning-rate", rate)
+    shown = from_file_to_export(file, model, tmp_path, absent, settings, short=("--epochs", 2))
     lines = [line.split() for line in shown.splitlines() if line.startswith(("Method", "ORIG"))]
     assert float(lines[1][lines[0].index(metric) + 2]) >= least

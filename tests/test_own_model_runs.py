@@ -275,7 +275,7 @@ def test_the_key_counts_the_source_only_where_there_is_one(file):
     assert Experiment.from_dict(own.to_dict()) == own
     assert own.replace(model_source="0" * 64).key != own.key
     assert own.replace(fill=0).fill == "zero"
-    with pytest.raises(ValueError, match="must not be 'mean'"):
+    with pytest.raises(ValueError, match="fill='mean' with site='encoded'"):
         own.replace(site="encoded", fill="mean")
     with pytest.raises(ValueError, match="`model_source` must be given"):
         card.replace(model_source="0")

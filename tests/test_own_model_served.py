@@ -135,5 +135,6 @@ def test_an_export_takes_nan(run, tmp_path):
         else:
             import tensorflow as tf
 
-            found = tf.saved_model.load(str(path)).serve({k: tf.constant(v) for k, v in x.items()})
+            loaded = tf.saved_model.load(str(path))
+            found = loaded.serve({k: tf.constant(v) for k, v in x.items()})
         np.testing.assert_allclose(np.asarray(found), expected, atol=1e-5)

@@ -192,8 +192,8 @@ class Experiment:
             )
         if self.site != SITES[0] and self.fill == "mean":
             raise ValueError(
-                f"`fill` must not be 'mean' with site={self.site!r}: encoded vectors have no mean "
-                "in the data. Choose 'zero', 'learned' or a number."
+                "`fill` must be 'zero', 'learned' or a number for encoded vectors, which have no "
+                f"mean in the data. Received: fill='mean' with site={self.site!r}."
             )
 
     @property

@@ -97,7 +97,10 @@ def read_spec(run: RunDirectory) -> Spec:
     except DamagedRunError:
         raise
     except ValueError as error:
-        raise DamagedRunError(f"{run.path / SPEC}: {error}") from error
+        raise DamagedRunError(
+            f"{run.path / SPEC} must be as keras-m3s wrote it. Received: {error} Bring it back "
+            "from a copy, or train the run again."
+        ) from error
 
 
 def served_inputs(model: WithMissing, spec: Spec) -> dict[str, tuple[int, ...]]:
