@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=pathlib.Path))
-@click.option("--output", type=click.Path(path_type=pathlib.Path), required=True, help="Folder to write; a second run continues there.")  # fmt: skip
+@click.option("--output", "--out", type=click.Path(path_type=pathlib.Path), required=True, help="Folder to write; a second run continues there.")  # fmt: skip
 @click.option("--bert", help="Text: a keras-hub preset of BERT or a local folder of one.")
 @click.option("--audio/--no-audio", default=True, help="Audio: openSMILE's ComParE descriptors, ten frames a step.")  # fmt: skip
 @click.option("--vision", help="'face_hog' (OpenCV), or 'module:name' of an extractor of yours, in the current folder or installed.")  # fmt: skip

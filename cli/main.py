@@ -10,18 +10,24 @@ import click
 
 from keras_m3s.cli import many_runs
 from keras_m3s.cli.errors import Group
+from keras_m3s.cli.evaluate import evaluate
 from keras_m3s.cli.export import export
 from keras_m3s.cli.features import features
 from keras_m3s.cli.inspect import inspect
-from keras_m3s.cli.options import CardName, data_arguments, data_options, need_tensorboard
+from keras_m3s.cli.options import (
+    CardName,
+    Fill,
+    ModelName,
+    data_arguments,
+    data_options,
+    need_tensorboard,
+)
 from keras_m3s.cli.predict import predict
 from keras_m3s.cli.prepare import prepare
 from keras_m3s.cli.report import report
 from keras_m3s.cli.reproduce import reproduce
 from keras_m3s.experiments.config import SITES, Experiment
 from keras_m3s.registry import methods as method_cards
-from keras_m3s.registry import models as model_cards
-from keras_m3s.registry.datasets import is_file
 
 if TYPE_CHECKING:
     from keras_m3s.data.split import SplitLike
@@ -50,10 +56,11 @@ main.add_command(features)
 
 @main.command()
 @click.option("--dataset", default="synthetic_msa", help="Name of a data set, or path of a feature file.")  # fmt: skip
-@click.option("--model", type=CardName("model", model_cards.CARDS), default="misa")
+@click.option("--model", type=ModelName(), default="misa", help="Name of a model, or a function of yours that makes one.")  # fmt: skip
 @click.option("--method", "methods", type=CardName("method", method_cards.CARDS), multiple=True, default=method_cards.paper(), help="Repeat for several.")  # fmt: skip
 @click.option("--missing-rate", type=click.FloatRange(0, 1), nargs=2, default=(0.4, 0.6), help="Lowest and highest share missing of each modality.")  # fmt: skip
 @click.option("--test-missing-rate", type=click.FloatRange(0, 1), nargs=2, help="The same in testing.  [default: as --missing-rate]")  # fmt: skip
+@click.option("--fill", type=Fill(), help="What stands in a hole.  [default: zero; mean with a model of yours]")  # fmt: skip
 @click.option("--site", type=click.Choice(SITES), default="raw", help="Hide parts of the sequences, or of the encoded vectors.")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), default=1, help="Number of seeds.")
 @click.option("--seed", "first_seed", type=click.IntRange(0), default=0, help="The first seed.")
@@ -68,6 +75,7 @@ main.add_command(features)
     "--second-order", is_flag=True, help="Take the exact gradient through the inner steps."
 )
 @click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), default="runs", help="Folder of run directories.")  # fmt: skip
+@click.option("--robustness", is_flag=True, help="Test what each run withstands, too: see `keras-m3s evaluate --robustness`.")  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write each epoch's values for TensorBoard, too (extra `tensorboard`).")  # fmt: skip
 @data_options
 def train(
@@ -80,6 +88,7 @@ def train(
     no_early_stopping: bool,
     second_order: bool,
     runs_dir: pathlib.Path,
+    robustness: bool,
     tensorboard: bool,
     config: str | None,
     manual_dir: pathlib.Path | None,
@@ -88,11 +97,14 @@ def train(
 ) -> None:
     """Train a model by each METHOD and print the test metrics side by side.
 
-    A run that was interrupted is resumed; a finished one is not trained again.
+    A run that was interrupted is resumed; a finished one is not trained again. A model of yours is
+    named by its function, as FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION; runs of another source
+    of it are other runs.
 
     \b
     Example:
       keras-m3s train --dataset cmu_mosi --manual-dir ~/data/mosi --model misa --seeds 3
+      keras-m3s train --dataset har.npz --model har.py:build --method m3s --robustness
     """
     from keras_m3s import data
 
@@ -113,7 +125,13 @@ def train(
         for method in methods
         for i in range(seeds)
     ]
-    run_and_print(experiments, data.load(**where), runs_dir, tensorboard)
+    splits = data.load(**where)
+    run_and_print(experiments, splits, runs_dir, tensorboard)
+    if robustness:
+        from keras_m3s.cli.evaluate import print_robustness
+
+        for experiment in experiments:
+            print_robustness(runs_dir / experiment.key, splits["test"])
 
 
 def _check_used(settings: Mapping[str, Any], methods: Sequence[str]) -> None:
@@ -162,49 +180,8 @@ def print_table(experiment: Experiment, results: dict[str, list[dict[str, float]
     from keras_m3s.report import text_table
 
     low, high = experiment.test_missing_rate
-    click.echo(f"\n{experiment.model} on {experiment.dataset}, {low:.0%} to {high:.0%} of each modality missing in the test data:\n")  # fmt: skip
+    click.echo(f"\n{experiment.model_name} on {experiment.dataset}, {low:.0%} to {high:.0%} of each modality missing in the test data:\n")  # fmt: skip
     click.echo(text_table(results))
-
-
-@main.command()
-@click.argument("run", type=click.Path(path_type=pathlib.Path))
-@click.option("--missing-rate", type=click.FloatRange(0, 1), nargs=2, help="[default: the run's own test rate]")  # fmt: skip
-@click.option("--dataset", help="The run's data by its name or path now, if it has moved.  [default: as the run was trained]")  # fmt: skip
-@data_options
-def evaluate(
-    run: pathlib.Path,
-    missing_rate: tuple[float, float] | None,
-    dataset: str | None,
-    config: str | None,
-    manual_dir: pathlib.Path | None,
-    data_dir: pathlib.Path | None,
-) -> None:
-    """Test the model in directory RUN again, by default at the same missing rate.
-
-    \b
-    Example:
-      keras-m3s evaluate runs/synthetic_msa-misa-m3s-seed0-0123456789 --missing-rate 0.6 0.8
-    """
-    from keras_m3s import data
-    from keras_m3s.utils import backend
-
-    backend.import_backend()
-    from keras_m3s.experiments.evaluation import retest
-    from keras_m3s.experiments.run_directory import RunDirectory
-    from keras_m3s.report import text_table
-
-    directory = RunDirectory(run)
-    experiment = directory.experiment()
-    if dataset is None:
-        dataset = experiment.dataset
-        if is_file(dataset) and not pathlib.Path(dataset).expanduser().is_file():
-            raise FileNotFoundError(
-                f"The data of {run} must be where it was in training. Received: {dataset}, which "
-                "is no file. If it has moved, pass its place with --dataset."
-            )
-    where = data_arguments(dataset, config, manual_dir, data_dir)
-    metrics = retest(directory, data.load(**where)["test"], missing_rate)
-    click.echo(text_table({experiment.method: [metrics]}))
 
 
 @main.command()
@@ -248,6 +225,7 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     print_table(planned[methods[-1]].experiment, results)
 
 
+main.add_command(evaluate)
 main.add_command(predict)
 main.add_command(export)
 main.add_command(report)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from keras_m3s.experiments.validators import FILLS
+from keras_m3s.registry import models
 from keras_m3s.registry.datasets import is_file, split_name
 
 
@@ -85,6 +87,38 @@ class CardName(click.ParamType):  # type: ignore[type-arg]  # not generic before
             listed = ", ".join(map(repr, self.cards))
             self.fail(f"{value!r} is not one of {listed}.", param, ctx)
         return str(value)
+
+
+class ModelName(CardName):
+    """The name of a model's card, or a function of one's own that makes a model."""
+
+    def __init__(self) -> None:
+        super().__init__("model", models.CARDS)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join(self.cards)}|FILE.py:FUNCTION]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value) if models.is_own(str(value)) else super().convert(value, param, ctx)
+
+
+class Fill(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.3
+    """What stands in a hole: one of `FILLS` or a number."""
+
+    name = "fill"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join(FILLS)}|NUMBER]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | float:
+        if value in FILLS:
+            return str(value)
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither one of {', '.join(FILLS)} nor a number.", param, ctx)
 
 
 def need_tensorboard() -> None:

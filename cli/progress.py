@@ -22,7 +22,7 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, experiment: Experiment) -> None:
         super().__init__()
         self.experiment = experiment
-        self.title = f"{experiment.model} {experiment.method:<8} seed {experiment.seed}"
+        self.title = f"{experiment.model_name} {experiment.method:<8} seed {experiment.seed}"
         self.started = time.monotonic()
         self.first: int | None = None
         """The first epoch of this training, which is not the run's if it is resumed."""

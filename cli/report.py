@@ -10,7 +10,7 @@ FORMATS = ("html", "markdown", "latex", "csv")
 
 @click.command(context_settings={"show_default": True})
 @click.argument("runs", type=click.Path(path_type=pathlib.Path))
-@click.option("--output", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder of the report.  [default: RUNS/report]")  # fmt: skip
+@click.option("--output", "--out", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder of the report.  [default: RUNS/report]")  # fmt: skip
 @click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, default=FORMATS, help="Repeat for several.")  # fmt: skip
 @click.option("--title", default="Missing modalities: results", help="Title of the report.")
 def report(

@@ -3,13 +3,16 @@
 import dataclasses
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from keras_m3s.cli import many_runs
+from keras_m3s.cli.options import ModelName
 from keras_m3s.experiments.config import SELECTIONS
 from keras_m3s.registry import datasets as dataset_cards
 from keras_m3s.registry import methods as method_cards
@@ -23,6 +26,8 @@ SEEDS, QUICK_SEEDS = 5, 2
 
 @click.command()
 @click.argument("study", type=click.Choice(NAMES), metavar="STUDY")
+@click.option("--model", "models", type=ModelName(), multiple=True, help="Repeat for several; a function of yours that makes one, with --dataset, in a study beyond the paper.  [default: all of the study]")  # fmt: skip
+@click.option("--dataset", help="Name of a data set, or path of a file, to train all models on that take its kind of labels.  [default: the data set of each]")  # fmt: skip
 @click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder of prepared data sets. Without this and --manual-dir generated data is used.")  # fmt: skip
 @click.option("--manual-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder with the files you brought, or with a folder of them for each data set.")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), help=f"Seeds of each run.  [default: {SEEDS}; {QUICK_SEEDS} with --quick]")  # fmt: skip
@@ -36,6 +41,8 @@ SEEDS, QUICK_SEEDS = 5, 2
 @click.option("--select", type=click.Choice(SELECTIONS), default="validation", help="How the tested epoch is selected. `paper`: as in the published scripts, some of which use test data.")  # fmt: skip
 def reproduce(
     study: str,
+    models: tuple[str, ...],
+    dataset: str | None,
     data_dir: pathlib.Path | None,
     manual_dir: pathlib.Path | None,
     seeds: int | None,
@@ -63,7 +70,12 @@ def reproduce(
     Example:
       keras-m3s reproduce all --quick
       keras-m3s reproduce table2 --manual-dir ~/data --seeds 5 --equal-budget
+      keras-m3s reproduce protocols --model lnln --dataset ~/data/unaligned_50.pkl
+      keras-m3s reproduce alpha --model har.py:build --dataset har.npz
     """
+    own = [model for model in models if model_cards.is_own(model)]
+    if own and dataset is None:
+        raise click.UsageError(f"--dataset must be given with a model of yours. Received: {own}.")
     from keras_m3s.study import executors
     from keras_m3s.study.plan import Settings, plan
     from keras_m3s.study.workspace import Workspace
@@ -72,14 +84,14 @@ def reproduce(
     if not os.environ.get("KERAS_BACKEND") and quick:
         os.environ["KERAS_BACKEND"] = _quick_backend()
     runs_dir = runs_dir or pathlib.Path("runs", "quick" if quick else "reproduce")
-    datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run)
+    datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run, dataset)
     seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
     methods = method_cards.paper() + (method_cards.equal_budget() if equal_budget else ())
-    settings = Settings(datasets, range(seeds), quick, select, methods)
+    settings = Settings(datasets, range(seeds), quick, select, methods, models or None, dataset)
     planned = plan(study, settings)
     workspace = Workspace(
         runs=str(runs_dir),
-        data_dir=str(data_dir or runs_dir / "data") if not manual_dir else _text(data_dir),
+        data_dir=_text(data_dir) if manual_dir or dataset else str(data_dir or runs_dir / "data"),
         manual_dir=_text(manual_dir),
         backend=backend.backend_name(),
         replicas=replicas or 1,
@@ -108,14 +120,28 @@ def find_data(
     runs_dir: pathlib.Path,
     quick: bool,
     dry_run: bool,
+    only: str | None = None,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The data to use for each of the paper's data sets, and why some have none.
+
+    Args:
+        data_dir: As of the options, likewise the next four.
+        manual_dir: Likewise.
+        runs_dir: Likewise.
+        quick: Likewise.
+        dry_run: Likewise.
+        only: The data set to use in place of all.
 
     Returns:
         Data set of the paper -> name of the data, prepared unless `dry_run`; data set -> reason.
     """
     from keras_m3s.study import plan
 
+    if only is not None:
+        name = str(pathlib.Path(only).expanduser()) if dataset_cards.is_file(only) else only
+        if not dry_run and not dataset_cards.is_file(name):
+            _prepare(name, data_dir, manual_dir)
+        return plan.on_one_dataset(name), {}
     wanted = plan.paper_datasets()
     if data_dir is None and manual_dir is None:
         cards = {name: dataset_cards.CARDS[name] for name in wanted}
@@ -186,12 +212,12 @@ def print_tables(planned: Sequence[Any], workspace: Any) -> None:
     tables: dict[str, dict[str, list[Any]]] = {}
     for p in planned:
         e, run = p.experiment, workspace.run_directory(p)
-        settings = model_cards.CARDS[e.model].settings
+        settings = model_cards.find(e.model).settings
         published = settings.get("inner_learning_rate", e.inner_learning_rate)
         swept = (e.inner_steps, e.first_order, e.inner_learning_rate) != (1, True, published)
         if swept or not run.complete:
             continue
-        title = f"{e.model} on {e.dataset}, {rate(e.missing_rate)} missing"
+        title = f"{e.model_name} on {e.dataset}, {rate(e.missing_rate)} missing"
         title += "" if e.pattern == PAPER else f" ({e.pattern})"
         title += "" if e.site == "raw" else f" in {e.site} vectors"
         mark = "" if e.select == "validation" else "; epochs selected as in the published scripts"
@@ -206,13 +232,14 @@ def _test_metrics(planned: Any, run: Any) -> list[tuple[str, dict[str, float]]]:
     """Rate and metrics of each test of a run; files that cannot be read are named and left out."""
     from keras_m3s.report.records import read_metrics
 
-    files = {"metrics.json": planned.experiment.test_missing_rate}
+    files = {"metrics.json": rate(planned.experiment.test_missing_rate)}
     for c in planned.retests:
-        files[run.retest_file(c.missing_rate, c.pattern).name] = c.missing_rate
+        own = "".join(f", {m} {rate(values)}" for m, values in c.modality_rates)
+        files[run.retest_file(*c).name] = rate(c.missing_rate) + own
     found = []
     for name, tested in files.items():
         try:
-            found.append((rate(tested), read_metrics(run, name)))
+            found.append((tested, read_metrics(run, name)))
         except FileNotFoundError:  # the retest has not been done
             continue
         except (OSError, ValueError) as error:
@@ -230,11 +257,31 @@ def finish(runs_dir: pathlib.Path, quick: bool) -> None:
             ": quick settings, which check that everything works and say nothing about the methods"
         )
     try:
-        page, *_ = write_report(runs_dir, runs_dir / "report", title=title)
+        command = command_line(click.get_current_context())
+        page, *_ = write_report(runs_dir, runs_dir / "report", title=title, command=command)
     except ImportError as error:
         click.echo(f"\nNo report: {error}", err=True)
         page, *_ = write_report(runs_dir, runs_dir / "report", ["csv"])
     click.echo(f"\nReport: {page}")
+
+
+def command_line(context: click.Context) -> str:
+    """The command with the arguments and options that were given."""
+    words = context.command_path.split()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not given:
+            continue
+        value = context.params[name]
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif isinstance(value, bool):
+            words.append(parameter.opts[0])
+        else:
+            for one in value if isinstance(value, tuple) else (value,):
+                words += [parameter.opts[0], str(one)]
+    return shlex.join(words)
 
 
 def rate(values: tuple[float, float]) -> str:

@@ -1,4 +1,4 @@
-"""Small forms of the four models, and data of classes, for tests of whole runs."""
+"""Small forms of the models, and data of classes, for tests of whole runs."""
 
 import dataclasses
 
@@ -16,6 +16,11 @@ SMALL = {
     "mmin": {
         "audio_size": 4, "vision_size": 4, "text_size": 4, "text_channels": 4,
         "classifier_layers": [4], "autoencoder_layers": [8, 4], "n_blocks": 2,
+    },
+    "lnln": {"hidden_size": 4, "tokens": 2, "depth": 1, "heads": 1, "head_size": 4},
+    "tfr_net": {
+        "hidden_size": 4, "heads": 1, "attention_layers": 1, "self_attention_layers": 1, "text_size": 4,
+        "audio_size": 4, "vision_size": 4, "gru_layers": 1, "classifier_size": 4,
     },
 }  # fmt: skip
 

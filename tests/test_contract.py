@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import keras_m3s as m3s
-from keras_m3s.models import MISA, MMIM, MMIN, SelfMM
+from keras_m3s.models import LNLN, MISA, MMIM, MMIN, SelfMM, TFRNet
 from keras_m3s.registry import models as cards
 from keras_m3s.utils.backend import set_random_seed
 from tests.models import parity
@@ -19,6 +19,8 @@ SMALL = {
     "mmim": lambda **k: MMIM(hidden_size=6, audio_hidden_size=4, vision_hidden_size=4, audio_size=4, vision_size=4, **k),
     "self_mm": lambda **k: SelfMM(ROWS, audio_hidden_size=4, vision_hidden_size=4, audio_size=4, vision_size=4, post_fusion_size=6, post_text_size=4, post_audio_size=4, post_vision_size=4, label_bound=3.0, **k),
     "mmin": lambda **k: MMIN(audio_size=4, vision_size=4, text_size=4, text_channels=3, classifier_layers=(5,), autoencoder_layers=(6, 4), n_blocks=2, mask_padding=True, **k),
+    "lnln": lambda **k: LNLN(hidden_size=6, tokens=2, depth=1, heads=2, head_size=4, mask_padding=True, steps={"text": 60, "audio": 60, "vision": 60}, **k),
+    "tfr_net": lambda **k: TFRNet(hidden_size=4, heads=2, attention_layers=1, self_attention_layers=1, text_size=4, audio_size=4, vision_size=4, gru_layers=1, classifier_size=4, mask_padding=True, **k),
 }  # fmt: skip
 
 # TensorFlow takes longer to trace a step of M3S than to do two of them; one test a model traces.

@@ -109,6 +109,18 @@ def test_a_feature_file_goes_by_its_path(tmp_path, workspace):
     assert outcome.status == DONE, outcome.message
 
 
+def test_finished_runs_of_a_file_that_has_changed_are_refused(tmp_path, workspace):
+    path = testing.write(tmp_path / "my.pkl", testing.mmsa_content())
+    of_file = PlannedRun(dataclasses.replace(small("misa", "orig", epochs=1), dataset=str(path)))
+    assert [o.status for o in execute([of_file], workspace, jobs=1)] == [DONE]
+    assert [o.status for o in execute([of_file], workspace, jobs=1)] == [REUSED]
+    before = workspace.run_directory(of_file).read_json("metrics.json")
+    testing.write(path, testing.mmsa_content(seed=1))
+    (outcome,) = execute([of_file], workspace, jobs=1)
+    assert outcome.status == FAILED and "data of that name has changed" in outcome.message
+    assert workspace.run_directory(of_file).read_json("metrics.json") == before
+
+
 def test_the_environment_is_restored(workspace, monkeypatch):
     """After a run in this process, also if it fails."""
     seen = []

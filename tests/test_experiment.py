@@ -8,7 +8,7 @@ import pytest
 from keras_m3s.experiments import config
 from keras_m3s.experiments.config import REQUIRED, Experiment
 from keras_m3s.layers.text_states import BERT_PATHS
-from keras_m3s.meta import with_missing
+from keras_m3s.meta import arguments
 from keras_m3s.registry import methods, models
 
 pytestmark = pytest.mark.once
@@ -82,7 +82,7 @@ def test_refused(values, message):
 
 def test_sites_are_those_of_the_wrapper():
     """Stated twice, since the command's help does without Keras."""
-    assert config.SITES == with_missing.SITES
+    assert config.SITES == arguments.SITES
 
 
 def test_none_is_a_value():

@@ -1,4 +1,4 @@
-"""A new model, method and pattern are a class or function and a card each, and nothing besides."""
+"""A new model, method, pattern and protocol are a class or function and a card each, and nothing besides."""
 
 import json
 
@@ -12,7 +12,7 @@ from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.meta_model import MetaModel
 from keras_m3s.models import BaseModel
-from keras_m3s.registry import methods, models, patterns
+from keras_m3s.registry import methods, models, patterns, protocols
 from keras_m3s.report import write_report
 from keras_m3s.study.executors import execute
 from keras_m3s.study.plan import Settings, plan
@@ -50,7 +50,7 @@ TOY_MODEL = models.ModelCard(
     dataset="cmu_mosi",
     settings={"inner_learning_rate": 0.1, "learning_rate": 0.01, "batch_size": 8, "epochs": 2},
     quick_settings={"model_arguments": {"size": 2}},
-    studies=("table3",),
+    studies=("table2", "table3"),
 )
 
 
@@ -76,11 +76,16 @@ def first_steps(request):
     return masks
 
 
-TOY_PATTERN = patterns.PatternCard(
-    title="toy holes",
-    masks=f"{__name__}:first_steps",
-    trained_range=(0.0, 0.5),
-    tested_rates=(0.0, 0.5),
+TOY_PATTERN = patterns.PatternCard(title="toy holes", masks=f"{__name__}:first_steps")
+
+TOY_PROTOCOL = protocols.ProtocolCard(
+    title="Toy protocol",
+    about="Two rates.",
+    tests={
+        "none": patterns.Condition((0.0, 0.0), "toy"),
+        "half": patterns.Condition((0.5, 0.5), "toy"),
+    },
+    trained=patterns.Condition((0.0, 0.5), "toy"),
 )
 
 
@@ -89,6 +94,7 @@ def cards(monkeypatch):
     monkeypatch.setitem(models.CARDS, "toy", TOY_MODEL)
     monkeypatch.setitem(methods.CARDS, "toy", TOY_METHOD)
     monkeypatch.setitem(patterns.CARDS, "toy", TOY_PATTERN)
+    monkeypatch.setitem(protocols.CARDS, "toy", TOY_PROTOCOL)
 
 
 def test_train(tmp_path):
@@ -129,4 +135,4 @@ def test_a_study_and_its_report(tmp_path):
         )
     write_report(tmp_path / "runs", tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
-    assert all(title in page for title in ("Toy model", "Toy method", "toy holes"))
+    assert all(title in page for title in ("Toy model", "Toy method", "toy holes", "Toy protocol"))

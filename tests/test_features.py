@@ -430,9 +430,8 @@ def test_speech_to_a_training_run(preset, tmp_path):
     assert "8 clips, 0 left out; 16 sequences computed now" in run(
         "features", folder, "--output", out, "--bert", preset[0]
     )
-    assert "0 sequences computed now" in run(
-        "features", folder, "--output", out, "--bert", preset[0]
-    )
+    # The option's name in version 0.1.0.
+    assert "0 sequences computed now" in run("features", folder, "--out", out, "--bert", preset[0])
     train = data.load(out / "features.pkl")["train"]
     assert train.features["audio"].shape[2] == 130 and train.features["text_bert"].shape[1:] == (
         3,

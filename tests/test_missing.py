@@ -179,6 +179,23 @@ def test_complement_keeps_what_the_holes_removed():
         np.testing.assert_array_equal(kept + removed, x[m])
 
 
+@pytest.mark.parametrize("axis", ["time", "feature"])
+def test_complement_of_tokens(axis):
+    ids = np.array([[101, 7, 8, 9, 5, 102, 0], [101, 6, 102, 0, 0, 0, 0]])
+    tokens = np.stack([ids, ids > 0, np.zeros_like(ids)], axis=1).astype("int32")
+    # Features of the text beside its tokens, which alone have no axis of features.
+    x = {"text_bert": tokens, "text": np.ones((2, 7, 2)), "complement": {"text_bert": tokens}}
+    layer = MissingModality({"text": 0.5}, axis, seed=0)
+    out = layer(x, training=True)
+    kept, removed = numpy(out["text_bert"]), numpy(out["complement"]["text_bert"])
+    gone = kept[:, 0] != ids
+    assert gone.sum(axis=1).tolist() == ([2, 0] if axis == "time" else [0, 0])
+    np.testing.assert_array_equal(removed[:, 0], np.where(gone, ids, 0))
+    np.testing.assert_array_equal(kept[:, 1:], tokens[:, 1:])
+    # Without holes nothing is removed.
+    assert not numpy(layer(x, training=False)["complement"]["text_bert"])[:, 0].any()
+
+
 def test_evaluation_leaves_inputs_alone_unless_they_bring_draws():
     x = batch()
     layer = MissingModality(0.5, seed=0)

@@ -11,11 +11,14 @@ from click.testing import CliRunner
 
 from keras_m3s import data
 from keras_m3s.cli.main import main
+from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.inference import RunModel, predictions
 from keras_m3s.inference import clips as clip_inputs
+from keras_m3s.inference import export as exporting
 from keras_m3s.modalities import MODALITIES
 from tests import untrained_runs
+from tests.small import classes, small
 from tfds_builders import testing
 
 # Where building a model takes long, the one that gives classes will do.
@@ -124,6 +127,31 @@ def test_data_without_a_modality_from_file_to_predictions(present, tmp_path):
     np.testing.assert_allclose([float(row["prediction"]) for row in table], expected, atol=1e-6)
     absent = {m: "1.0" if m not in present else "0.0" for m in MODALITIES}
     assert all({m: row[f"missing_{m}"] for m in MODALITIES} == absent for row in table)
+
+
+@pytest.mark.once
+def test_a_trained_mmin_predicts_without_a_modality(tmp_path):
+    """Its teacher is built before the model sees a batch; the steps of the data count even so."""
+    splits = data.load("synthetic_msa", tmp_path / "data", config="tiny")
+    splits = classes(untrained_runs.without(splits, ("vision",)))
+    experiment, run = small("mmin", "orig", epochs=1), RunDirectory(tmp_path / "run")
+    run_experiment(experiment, run, splits)
+    model, test = RunModel(run), splits["test"]
+    assert {m: model.shapes[m] for m in MODALITIES} == {
+        m: test.features[m].shape[1:] for m in MODALITIES
+    }
+    found = predicted(model, saved(tmp_path / "a.npz", **arrays(test, ("audio", "text"))))
+    expected = model.model.predict(test.features, verbose=0).argmax(-1)
+    assert [row["prediction"] for row in found] == expected.tolist()
+    # As a run of version 0.1.0, which kept no number of steps.
+    model.shapes = {
+        key: (None, *shape[1:]) if key in MODALITIES else shape
+        for key, shape in model.shapes.items()
+    }
+    again = predicted(model, tmp_path / "a.npz")
+    assert [row["prediction"] for row in again] == expected.tolist()
+    with pytest.raises(ValueError, match="must tell the number of steps .* a run of mmin"):
+        exporting.random_inputs(model, 1, seed=0)
 
 
 @pytest.mark.once

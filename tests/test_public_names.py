@@ -1,6 +1,8 @@
 """What `dir` shows works, whatever was imported before; what needs no Keras does not import it."""
 
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -53,6 +55,19 @@ def test_the_names_of_version_0_1_0_are_there():
 )
 def test_no_framework_is_imported(code):
     assert after(code) == []
+
+
+@pytest.mark.slow
+def test_what_the_docs_name_is_an_attribute():
+    """Of `import keras_m3s` alone; the rarest first, so that few are imported by another before."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    pages = [root / "README.md", *(root / "docs").rglob("*.md")]
+    text = "\n".join(page.read_text() for page in pages)
+    named = set(re.findall(r"\b(?:keras_m3s|m3s)((?:\.[A-Za-z]\w*)+)", text))
+    assert {".missing.patterns", ".experiments.selection", ".M3S"} <= named
+    names = sorted(named, key=lambda name: (-name.count("."), name))
+    code = f"import keras_m3s as m3s\nfor name in {names}: eval('m3s' + name)"
+    assert "keras" in after(code)
 
 
 @pytest.mark.slow

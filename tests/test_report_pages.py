@@ -367,7 +367,11 @@ def test_a_single_run(tmp_path, state):
 def test_command(tmp_path):
     make_run(tmp_path / "runs")
     arguments = ["report", str(tmp_path / "runs"), "--format", "html"]
-    for more, folder in (([], tmp_path / "runs/report"), (["--output", "out"], tmp_path / "out")):
+    for more, folder in (
+        ([], tmp_path / "runs/report"),
+        (["--output", "out"], tmp_path / "out"),
+        (["--out", "out"], tmp_path / "out"),
+    ):
         result = CliRunner().invoke(main, [*arguments, *(str(tmp_path / a) if a == "out" else a for a in more)])  # fmt: skip
         assert result.exit_code == 0, result.output
         assert result.output.strip() == str(folder / "report.html")

@@ -1,5 +1,6 @@
 """Runs trained together end with the files and numbers of single runs."""
 
+import dataclasses
 import time
 import types
 
@@ -11,7 +12,7 @@ import keras_m3s as m3s
 from keras_m3s.experiments import checkpoints, evaluation, training
 from keras_m3s.experiments.replicated_run import IsolatedCallbacks, run_replicas
 from keras_m3s.experiments.run import run_experiment
-from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.experiments.run_directory import ChangedExperimentError, RunDirectory
 from keras_m3s.study.executors import execute
 from keras_m3s.study.plan import Condition, PlannedRun
 from keras_m3s.study.workspace import DONE, FAILED, REUSED, STOPPED, Workspace, load_splits
@@ -101,6 +102,12 @@ def test_each_leaves_its_own_directory(tmp_path, monkeypatch):
     retests = [run.read_json("retest-0.60-0.80-span.json")["metrics"] for run in (runs[2], alone)]
     assert retests[0] == pytest.approx(retests[1], abs=1e-5)
     assert [o.status for o in execute(planned[1:], workspace, jobs=1)] == [REUSED] * 2
+
+    other = {**splits, "test": dataclasses.replace(splits["test"], labels=-splits["test"].labels)}
+    pairs = [(p.experiment, workspace.run_directory(p)) for p in planned[1:]]
+    errors = run_replicas(pairs, other)
+    assert [type(error) for error in errors] == [ChangedExperimentError] * 2
+    assert run_replicas(pairs, splits) == [None, None]
 
 
 HOOKS = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_")]

@@ -17,6 +17,9 @@ SMALL = {
     "self_mm": {},
     "mmin": {"audio_size": 4, "vision_size": 4, "text_size": 4, "text_channels": 3,
              "classifier_layers": [5], "autoencoder_layers": [6, 4], "n_blocks": 2},
+    "lnln": {"hidden_size": 8, "tokens": 2, "depth": 1, "heads": 2, "head_size": 4},
+    "tfr_net": {"hidden_size": 4, "heads": 2, "attention_layers": 1, "self_attention_layers": 1,
+                "text_size": 4, "audio_size": 4, "vision_size": 4, "gru_layers": 1, "classifier_size": 4},
 }  # fmt: skip
 assert set(SMALL) == set(models.CARDS)
 

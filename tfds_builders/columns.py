@@ -1,4 +1,4 @@
-"""Columns of a feature file, one entry a segment, brought to arrays."""
+"""Converts the columns of a feature file, one entry per segment, to arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ LEAVE_OUT = "Leave these segments out: a label of 0 would call them neutral."
 REPLACE = "Replace them by 0, or leave these segments out."
 
 MOST_CLASSES = 10_000
-"""A model has an output for each number up to the largest class."""
+"""Limit of class numbers, since a model has one output per number up to the largest."""
 
 
 def numbers(place: str, key: str, values: Any) -> np.ndarray:
@@ -40,9 +40,10 @@ def numbers(place: str, key: str, values: Any) -> np.ndarray:
 
 
 def _stacked(entries: Sequence[Any], otherwise: Any = None) -> Any:
-    """Entries of one number each, such as arrays `(1,)`, in an array; NaN for None and "".
+    """Converts entries of one number each to an array; NaN for None and "".
 
-    Returns `otherwise`, by default the entries, where they are something else.
+    An entry may be an array `(1,)`. If some entry is no number, returns `otherwise`, by default the
+    entries.
     """
     otherwise = entries if otherwise is None else otherwise
     flat = [_single(entry) for entry in entries]
@@ -53,7 +54,7 @@ def _stacked(entries: Sequence[Any], otherwise: Any = None) -> Any:
 
 
 def _single(entry: Any) -> Any:
-    """An array of one as what it holds, an empty entry as NaN."""
+    """Returns the element of an array of size 1, and NaN for an empty entry."""
     if isinstance(entry, np.ndarray) and entry.size == 1:
         entry = entry.flat[0]
     return np.nan if entry is None or (isinstance(entry, str) and not entry) else entry
@@ -74,7 +75,7 @@ def strings(place: str, key: str, values: Any) -> list[str]:
     """Strings as a list, from a list or array of strings or of bytes in UTF-8.
 
     Raises:
-        DataError: it is something else; the first entry that is none is named.
+        DataError: An entry is no string; the message names the first.
     """
     if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -91,7 +92,7 @@ def strings(place: str, key: str, values: Any) -> list[str]:
 
 
 def transcripts(place: str, key: str, values: Any) -> list[str]:
-    """As `strings`, of what no model reads: a clip without words (None, NaN) has an empty one."""
+    """As `strings`, for columns that no model reads; None and NaN become empty strings."""
     if isinstance(values, np.ndarray) and values.ndim == 1:
         values = values.tolist()
     if isinstance(values, list | tuple):
@@ -140,7 +141,7 @@ def integers(
     """An array of whole numbers as int32.
 
     Raises:
-        DataError: a value is none, or too large.
+        DataError: A value is not a whole number, or too large.
     """
     if array.dtype.kind == "f":
         finite(place, key, array, ids, advice)
@@ -152,10 +153,10 @@ def integers(
 
 
 def classes(place: str, key: str, array: np.ndarray, ids: Sequence[str]) -> np.ndarray:
-    """Classes as int32, numbered from 0 on.
+    """Class labels as int32, numbered from 0.
 
     Raises:
-        DataError: they are not; the classes that there are are named.
+        DataError: They are numbered otherwise; the message lists the classes.
     """
     found = integers(place, key, array, ids, LEAVE_OUT)
     if found.min() < 0 or found.max() >= MOST_CLASSES:
@@ -176,10 +177,10 @@ def _some(numbers: np.ndarray) -> str:
 
 
 def lengths(place: str, key: str, array: np.ndarray, steps: int, ids: Sequence[str]) -> np.ndarray:
-    """True steps as int32 `(N,)`, none beyond the array's.
+    """Lengths as int32 `(N,)`, each at most the number of steps of the array.
 
     Raises:
-        DataError: one is; its segment is named.
+        DataError: A length is larger or negative; the message names its segment.
     """
     length = integers(place, key, array, ids, "Give each segment its number of steps.")
     wrong = (length < 0) | (length > steps)

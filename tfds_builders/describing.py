@@ -1,4 +1,4 @@
-"""What a value from a file is, in a few words for messages."""
+"""Describes values from files in a few words, for messages."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from .limits import Unread
 
 SHOWN = 40
-"""Characters of a value that are shown."""
+"""Number of characters of a value that are shown."""
 
 
 def describe(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""A builder's common part where a data set comes as one feature file of the community."""
+"""Base class of builders whose data set is published as one feature file."""
 
 import dataclasses
 import pathlib
@@ -19,7 +19,7 @@ ANY_SHAPE: dict[str, Shape] = dict.fromkeys(MODALITIES, (None, None))
 
 @dataclasses.dataclass(eq=False)
 class FileConfig(tfds.core.BuilderConfig):
-    """Which file, and what it must hold.
+    """The file to read, and what it must hold.
 
     Attributes:
         file: Its name in the manual directory; `None` for the one pickle that lies there.
@@ -123,7 +123,7 @@ class FeatureFileBuilder(
 
     @classmethod
     def _several(cls, config: FileConfig, folder: Any, found: list[str]) -> FileNotFoundError:
-        """The error that names the options which choose one of several files."""
+        """Returns the error for several files, with the options that choose one."""
         known = {name: one.file for name, one in cls.builder_configs.items() if one.file}
         options = [f"`--config {name}`" for name, file in known.items() if file in found]
         others = [name for name in found if name not in known.values()]
@@ -140,7 +140,7 @@ class FeatureFileBuilder(
 
     @classmethod
     def absent(cls, config: FileConfig, wanted: str, folder: Any) -> FileNotFoundError:
-        """The error that says which files are wanted where, and what is there."""
+        """Returns the error for missing files: which must be where, and what is there."""
         folder = pathlib.Path(folder)
         within = files.find(folder, "Processed")
         found = sorted(path.name for path in folder.iterdir())[:12] if folder.is_dir() else []

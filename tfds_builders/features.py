@@ -1,4 +1,4 @@
-"""What one segment is in TFDS: the same features for every data set of the house."""
+"""The TFDS features of a segment, the same for every data set of this project."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -14,9 +14,9 @@ STEPS = "steps"
 """Key of `info.metadata`: modality -> steps to pad to, for sequences stored without padding."""
 
 ABSENT = "absent"
-"""Key of `info.metadata`: features of which an example has nothing but a stand-in.
+"""Key of `info.metadata`: names of features that the files lack, stored as placeholders.
 
-A modality that the files do not have is stored as one 0, a label of it alone as NaN.
+The placeholder of a modality is a single 0, that of a unimodal label is NaN.
 """
 
 TASK = "task"
@@ -91,12 +91,12 @@ def examples(
 
 
 def filled(value: Any) -> Any:
-    """A sequence without steps as one step of zeros: TFDS cannot read back an empty one."""
+    """Replaces an empty sequence by one step of zeros, since TFDS cannot read an empty one."""
     return np.zeros((1, value.shape[1]), value.dtype) if np.shape(value)[:1] == (0,) else value
 
 
 def describe(splits: Mapping[str, Segments]) -> dict[str, Any]:
-    """What `info.metadata` must say of the splits, for whoever reads them back."""
+    """The entries of `info.metadata` that are needed to read the splits back."""
     features = splits["train"].features
     said: dict[str, Any] = {}
     if splits["train"].scores != SENTIMENT:

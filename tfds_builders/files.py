@@ -1,4 +1,4 @@
-"""The files a data set is made from: where they lie, whether they are the known ones."""
+"""Finds the files of a data set and compares them with the known releases."""
 
 import hashlib
 import pathlib
@@ -10,7 +10,7 @@ PUBLISHED_SIZES = {
     "ch_sims": {"train": 1368, "valid": 456, "test": 457},
     "cmu_mosi": {"train": 1284, "valid": 229, "test": 686},
 }
-"""Segments a split, also in Table 1 of the M3S paper; CMU-MOSI's by the SDK's standard folds."""
+"""Segments per split, as in Table 1 of the M3S paper; CMU-MOSI's are the SDK's standard folds."""
 
 
 def sha256(path: Any) -> str:
@@ -20,7 +20,7 @@ def sha256(path: Any) -> str:
 
 
 def digest(paths: Sequence[Any]) -> str:
-    """SHA-256 of one file; of several, that of their names and digests in order of name."""
+    """SHA-256 of one file; of several files, of their sorted names and digests."""
     if len(paths) == 1:
         return sha256(paths[0])
     lines = [f"{path.name} {sha256(path)}" for path in sorted(paths)]
@@ -28,7 +28,7 @@ def digest(paths: Sequence[Any]) -> str:
 
 
 def check_known(place: str, path: Any, arrived: str, known: str | None) -> None:
-    """Warns where a file is another than the one a config was written for."""
+    """Warns if a file is not the release that a config was written for."""
     if known and arrived != known:
         warnings.warn(
             f"`{place}` was written for the release with SHA-256 {known}. Received: {path.name} "
@@ -39,7 +39,7 @@ def check_known(place: str, path: Any, arrived: str, known: str | None) -> None:
 
 
 def check_sizes(place: str, name: str, sizes: dict[str, int], known: dict[str, int]) -> None:
-    """Warns where splits are not of the published sizes."""
+    """Warns if the splits do not have the published sizes."""
     if known and sizes != known:
         warnings.warn(
             f"{place} has {known} segments on the standard folds. Received: {sizes} in {name}. It "
@@ -49,7 +49,7 @@ def check_sizes(place: str, name: str, sizes: dict[str, int], known: dict[str, i
 
 
 def find(folder: Any, name: str) -> pathlib.Path:
-    """A file or folder in a folder, its name in any case if it is not there in this one."""
+    """Path of an entry of a folder, ignoring the case of letters if `name` does not exist."""
     path = pathlib.Path(folder) / name
     if path.exists() or not path.parent.is_dir():
         return path
@@ -58,18 +58,18 @@ def find(folder: Any, name: str) -> pathlib.Path:
 
 
 def with_ending(paths: Any, endings: Collection[str]) -> list[pathlib.Path]:
-    """Those files whose ending is one of `endings`, in any case, by name."""
+    """Files with one of `endings`, in upper or lower case, sorted by name."""
     return sorted(path for path in paths if path.suffix.lower() in endings and path.is_file())
 
 
 def pickles_in(folder: Any) -> list[pathlib.Path]:
-    """The files of a folder that are called pickles; none where there is no folder."""
+    """Files of a folder whose ending is that of a pickle; empty if there is no folder."""
     folder = pathlib.Path(folder)
     return with_ending(folder.iterdir(), (".pkl", ".pickle")) if folder.is_dir() else []
 
 
 def manual_dir(dl_manager: Any) -> Any:
-    """The folder of files that the user brought."""
+    """Returns the folder with the user's files."""
     try:
         return dl_manager.manual_dir
     except AssertionError as error:  # what TFDS raises where the folder is missing or empty

@@ -1,6 +1,6 @@
-"""What a file is, by its first bytes: an ending is what somebody called it.
+"""Detects the format of a file from its first bytes, since its ending may be wrong.
 
-`sniff` opens archives no further than their list of members, and runs nothing.
+`sniff` reads at most the list of an archive's members, and runs no code of the file.
 """
 
 import codecs
@@ -19,7 +19,7 @@ PICKLE, NPY, NPZ, HDF5 = "pickle", "npy", "npz", "hdf5"
 FOLDER, TEXT = "folder", "text"
 
 HEAD = 4096
-"""Bytes that are looked at."""
+"""Number of bytes that are read to detect the format."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,11 +106,11 @@ _ZIPPED: tuple[tuple[str, Format], ...] = (
 )
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
-"""No text has them."""
+"""Control characters that do not occur in text."""
 
 
 def sniff(path: Any) -> Format:
-    """What a file is.
+    """Detects the format of a file.
 
     Args:
         path: A file or a folder.
@@ -150,7 +150,7 @@ def sniff(path: Any) -> Format:
 
 
 def check(path: Any, name: str, must: str) -> None:
-    """That a file is of a kind, by its first bytes.
+    """Checks that a file has a format, from its first bytes.
 
     Args:
         path: The file.
@@ -196,7 +196,7 @@ def _some(names: list[str]) -> str:
 
 
 def _opcodes(head: bytes, enough: int = 8) -> bool:
-    """Whether bytes read as steps of a pickle, as many as are `enough` or up to its end."""
+    """Whether bytes begin with `enough` valid opcodes of a pickle, or with a whole pickle."""
     steps: Iterator[Any] = pickletools.genops(io.BytesIO(head))
     try:
         for count, (step, _, _) in enumerate(steps, 1):

@@ -40,7 +40,7 @@ def opened(path: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _whole(place: str) -> Iterator[None]:
-    """What h5py raises for a damaged file beside `OSError`, as the error that it is."""
+    """Converts the errors that h5py raises for damaged files to `DataError`."""
     try:
         yield
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
@@ -69,7 +69,7 @@ def names(group: Any, place: str) -> list[str]:
 
 
 def member(parent: Any, name: str, place: str) -> Any:
-    """A group or data set inside this very file.
+    """A group or data set of the same file; links to others are refused.
 
     Args:
         parent: File or group.
@@ -128,5 +128,5 @@ def array(parent: Any, name: str, place: str, columns: int | None = None) -> np.
 
 
 def stored_in(member: Any) -> int:
-    """Bytes of the file that a group or data set lies in: what all of it may unfold from."""
+    """Size in bytes of the file that holds a group or data set."""
     return int(member.file.id.get_filesize())

@@ -1,4 +1,4 @@
-"""What a file holds and what is wrong with it: all there is to say, not just the first error."""
+"""Reports what a file holds and all of its problems, not only the first."""
 
 import dataclasses
 import pathlib
@@ -11,12 +11,12 @@ from .limits import DataError
 from .readers import Source, find
 
 MOST_SHOWN = 20
-"""Problems, notes or lines of a kind that are listed."""
+"""Number of problems, notes or lines that are listed of each kind."""
 
 
 @dataclasses.dataclass
 class Found:
-    """What was found out.
+    """Result of an inspection.
 
     Attributes:
         kind: What the file is.
@@ -36,7 +36,7 @@ class Found:
 
 
 def inspect(path: Any) -> Found:
-    """Looks at a file or a folder; no code in it runs.
+    """Inspects a file or folder, without running any code of it.
 
     Args:
         path: A pickle, .npz, .npy, HDF5 or .csd file, or a folder.

@@ -1,7 +1,7 @@
-"""What no file may do: hold something else than it must, or unfold to far more than it stores.
+"""Limits on what is read from files: their content and the memory that it takes.
 
-What is compressed, or said in few bytes, may unfold at most `MOST_UNFOLDED` times, beyond a size
-that never hurts.
+Compressed or repeated content may take at most `MOST_UNFOLDED` times its size in the file, unless
+it is smaller than `HARMLESS`.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 MOST_UNFOLDED = 200
-"""Sequences padded with zeros compress well, but not like a file made to fill the memory."""
+"""Limit of the compression ratio; sequences padded with zeros stay below it."""
 
 HARMLESS = 2**24
-"""Bytes that may unfold from anything."""
+"""Bytes of memory that content may take whatever its size in the file."""
 
 
 DEEPEST = 32
-"""Containers inside one another."""
+"""Largest depth of nested containers."""
 
 
 class DataError(ValueError):
@@ -36,9 +36,9 @@ class DataError(ValueError):
 
 
 class Problems:
-    """Collects the errors of several checks, so that one does not hide the next.
+    """Collects the errors of several checks.
 
-    `with problems.noted(): check()` for each, then `problems.raise_any()`.
+    Call each check in `with problems.noted():`, then `problems.raise_any()`.
     """
 
     def __init__(self) -> None:
@@ -46,21 +46,21 @@ class Problems:
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Keeps a `DataError` raised inside, and goes on behind the block."""
+        """Records a `DataError` that is raised in the block, and continues after the block."""
         try:
             yield
         except DataError as error:
             self.found += [one for one in error.problems if one not in self.found]
 
     def raise_any(self) -> None:
-        """Raises all that was noted as one `DataError`; does nothing if there was none."""
+        """Raises all recorded problems as one `DataError`, if there are any."""
         if self.found:
             raise DataError(*self.found)
 
 
 @dataclasses.dataclass(frozen=True)
 class Unread:
-    """Stands for a value of a kind that is not read: an error only where that value is needed.
+    """Placeholder of a value that is not read; an error is raised only if the value is needed.
 
     Attributes:
         what: What the file holds in its place.
@@ -70,11 +70,11 @@ class Unread:
 
 
 ATOMS = (str, bytes, int, float, type(None), np.generic)
-"""What is one value, and what may be a key."""
+"""Types of values that are no containers; they may be keys of a dict."""
 
 
 def check_unfolded(place: str, stored: int, unfolded: int) -> None:
-    """Refuses what would fill the memory.
+    """Raises an error if content would take far more memory than it has bytes in the file.
 
     Args:
         place: What is read, for the message.
@@ -93,13 +93,13 @@ def check_unfolded(place: str, stored: int, unfolded: int) -> None:
 
 
 def unfolded(content: Any) -> int:
-    """Bytes that plain content takes where nothing in it is shared, as a copy of it would.
+    """Memory in bytes of a deep copy of plain content, in which nothing is shared.
 
     Args:
         content: Dicts, lists, tuples, sets, strings, numbers, arrays of these.
 
     Raises:
-        DataError: it is something else, nested too deeply, or holds itself.
+        DataError: A value is of another type, nested too deeply, or contains itself.
     """
     return _Tree().measure(content)[0]
 
@@ -109,10 +109,10 @@ class _Tree:
         self._known: dict[int, tuple[int, int]] = {}
 
     def measure(self, value: Any, depth: int = 0) -> tuple[int, int]:
-        """Bytes, and containers inside one another.
+        """Memory in bytes, and depth of nested containers.
 
         Raises:
-            DataError: it is no plain data, or nested too deeply.
+            DataError: A value is not plain data, or nested too deeply.
         """
         objects = isinstance(value, np.ndarray) and value.dtype.hasobject
         if isinstance(value, np.ndarray) and not objects:
@@ -140,12 +140,12 @@ class _Tree:
 
 
 def kind(value: Any) -> str:
-    """What a value is called in messages."""
+    """Name of a value's type in messages."""
     return type(value).__name__.lstrip("_").lower()
 
 
 def check_characters(raw: np.ndarray, dtype: np.dtype[Any]) -> None:
-    """Strings of numpy are numbers to numpy: those beyond Unicode break whoever reads them.
+    """Checks that NumPy strings hold valid code points, which NumPy itself does not check.
 
     Args:
         raw: The bytes, uint8.

@@ -1,4 +1,4 @@
-"""The schema of MMSA and Self-MM feature files: read, checked, and brought to one form.
+"""Reads and checks feature files in the schema of MMSA and Self-MM.
 
 A file is a dict of `train`, `valid` (`val`, `dev`), `test`, each a dict of
 
@@ -48,7 +48,7 @@ NAMED_OTHERWISE = {
     "vision": ("visual", "video", "facet", "image"),
     "text": ("language", "words", "glove", "bert"),
 }
-"""What scripts call features that this schema calls otherwise: not to be taken for absent."""
+"""Other names of features; a file with one of them does not lack the modality."""
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Segments]:
@@ -97,7 +97,7 @@ def check(name: str, content: Any) -> dict[str, Segments]:
 
 
 def _raw_splits(name: str, content: Any) -> dict[str, dict[str, Any]]:
-    """Each split's own dict, by our names; the dicts of `content` give their entries up."""
+    """Moves each split's entries to a dict of its own, under the names used in this package."""
     found = split_names(content) if isinstance(content, dict) else {}
     lacking = [split for split in SPLITS if split not in found]
     if lacking:
@@ -122,10 +122,10 @@ def _raw_splits(name: str, content: Any) -> dict[str, dict[str, Any]]:
 
 
 def _present(name: str, raw: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """The modalities that there are, `TEXT_BERT` among them.
+    """The modalities of the file, including `TEXT_BERT`.
 
     Raises:
-        DataError: there is none, or one lacks in some splits, or goes by another name.
+        DataError: There is none, one is absent from some splits only, or has another name.
     """
     keys = (*MODALITIES, TEXT_BERT)
     held = {split: {key for key in keys if one.get(key) is not None} for split, one in raw.items()}
@@ -155,7 +155,7 @@ def _present(name: str, raw: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 class _Reader:
-    """Reads one split; each array leaves the raw dict when it is done, so that memory is freed."""
+    """Reads one split; arrays are removed from the raw dict when done, to free memory."""
 
     def __init__(
         self, place: str, raw: dict[str, Any], present: set[str], problems: Problems
@@ -164,7 +164,7 @@ class _Reader:
         self.ids: list[str] = []
 
     def read(self) -> Segments | None:
-        """The split, or what is wrong with it in `problems`; each key is looked at by itself."""
+        """Reads each key separately and returns the split, or adds all errors to `problems`."""
         before = len(self.problems.found)
         with self.problems.noted():
             self.ids = self._ids()
@@ -263,7 +263,7 @@ class _Reader:
         )
 
     def _unimodal(self) -> dict[str, np.ndarray]:
-        """Labels of each modality by itself; NaN where a rater gave none. No model reads them."""
+        """Unimodal labels, NaN where not given; no model reads them."""
         found = {}
         for name, letter in UNIMODAL.items():
             if self.raw.get(key := f"regression_labels_{letter}") is not None:
@@ -274,7 +274,7 @@ class _Reader:
         return found
 
     def _lengths(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """True steps of all that could be read."""
+        """Lengths of the modalities that could be read."""
         found: dict[str, np.ndarray] = {}
         for name in ("text", "audio", "vision"):  # text first: aligned sequences are as long as it
             with self.problems.noted():
@@ -334,7 +334,7 @@ def _unrated(labels: np.ndarray) -> bool:
 
 
 def _drop_unrated(splits: Mapping[str, Segments]) -> None:
-    """Labels of single modalities: none where no split has a number, NaN where a split has none."""
+    """Removes unimodal labels that no split has, and adds NaN to splits that lack them."""
     for name in UNIMODAL:
         held = [split.unimodal.get(name) for split in splits.values()]
         rated = any(labels is not None and not _unrated(labels) for labels in held)

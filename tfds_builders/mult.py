@@ -1,4 +1,4 @@
-"""MulT's names in MMSA's schema: `labels` (N, 1, 1), and `id` (N, 3), which is name, start, stop.
+"""MulT's variant of MMSA's schema: `labels` (N, 1, 1), `id` (N, 3) of name, start, stop.
 
 Reference: yaohungt/Multimodal-Transformer, src/dataset.py.
 """
@@ -19,7 +19,7 @@ def recognises(raw: Any) -> bool:
 
 
 def renamed(raw: dict[str, Any]) -> dict[str, Any]:
-    """The same split by MMSA's names; where names repeat, the start tells segments apart."""
+    """Renames a split's keys to MMSA's; adds the start time to names that are not unique."""
     raw["regression_labels"] = raw.pop("labels")
     ids = raw.get("id")
     if isinstance(ids, np.ndarray) and ids.ndim == 2 and ids.shape[1] == 3:

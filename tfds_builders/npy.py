@@ -1,4 +1,4 @@
-"""Reads .npy and .npz files: numbers and strings only, no pickles, nothing larger than it is."""
+"""Reads .npy and .npz files of numbers and strings, without pickles, within `limits`."""
 
 import errno
 import math
@@ -16,7 +16,7 @@ from .limits import DataError, Unread, check_characters, check_unfolded
 MUST = "a whole file of numpy without objects"
 
 PLAIN = "fiubSU"
-"""Kinds of dtype that are read."""
+"""Kinds of NumPy dtypes that are read."""
 
 # What numpy raises for a file that is cut off or lies about itself.
 _DAMAGE = (ValueError, EOFError, KeyError, TypeError, SyntaxError, OverflowError, MemoryError,
@@ -25,7 +25,7 @@ _ZIP_DAMAGE = (*_DAMAGE, zipfile.BadZipFile, zlib.error, NotImplementedError, Ru
 
 
 def mapped(path: Any) -> np.ndarray:
-    """The array of a .npy file, read from disk where it is used.
+    """The array of a .npy file, memory-mapped.
 
     Args:
         path: A .npy file.
@@ -58,7 +58,7 @@ def load(path: Any) -> np.ndarray:
 
 
 def load_archive(path: Any) -> dict[str, Any]:
-    """All arrays of a .npz file, by name; those of objects and the like are `Unread`.
+    """All arrays of a .npz file by name; those of other types, such as objects, are `Unread`.
 
     Raises: as `mapped`.
     """
@@ -101,7 +101,7 @@ def _member(place: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np
 
 
 def _check_header(place: str, file: Any, size: int) -> np.dtype[Any]:
-    """Before numpy takes memory for what a header claims: are there as many bytes?"""
+    """Checks that the file is as long as its header says, before memory is allocated."""
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,

@@ -46,7 +46,7 @@ COLUMNS = ("video_id", "clip_id", "label", "mode")
 
 
 class Rows(Sequence[np.ndarray]):
-    """Some rows of a stacked array, or some files, read when asked for.
+    """Rows of a stacked array or a list of files, read on access.
 
     Args:
         place: For messages.
@@ -74,7 +74,7 @@ class Rows(Sequence[np.ndarray]):
 
 
 def read(folder: Any) -> dict[str, Segments]:
-    """All splits; features come in `Rows`, other arrays in memory.
+    """Reads all splits: features as `Rows`, other arrays in memory.
 
     Args:
         folder: As above.
@@ -129,7 +129,7 @@ def _rows_of(array: Any, rows: Sequence[int]) -> Any:
 def _features(
     folder: pathlib.Path, table: Sequence[dict[str, str]], repairs: Repairs
 ) -> dict[str, Any]:
-    """Sequences, tokens and true steps of all lines."""
+    """Sequences, tokens and lengths of all lines."""
     present = arrays_in(folder)
     if not present:
         raise FileNotFoundError(
@@ -160,7 +160,7 @@ def _features(
 
 
 def arrays_in(folder: Any) -> list[str]:
-    """Which of the modalities and `text_bert` a folder has, as one array or as a folder of them."""
+    """The modalities, and `text_bert`, that a folder has as an array or a folder of arrays."""
     names = (*MODALITIES, TEXT_BERT)
     return [
         name
@@ -173,7 +173,7 @@ def sources(folder: Any) -> list[pathlib.Path]:
     """The files that are read, for their SHA-256.
 
     Raises:
-        FileNotFoundError: there is no label.csv.
+        FileNotFoundError: There is no `label.csv`.
     """
     folder = pathlib.Path(folder)
     table = files.find(folder, LABELS)
@@ -232,7 +232,7 @@ def _labels(place: str, lines: Sequence[dict[str, str]]) -> np.ndarray:
 
 
 def _unimodal(place: str, lines: Sequence[dict[str, str]]) -> dict[str, np.ndarray]:
-    """Labels of each modality by itself; NaN where a segment has none."""
+    """Unimodal labels, NaN where a segment has none."""
     found = {}
     for name, letter in UNIMODAL.items():
         key = f"label_{letter}"
@@ -284,7 +284,7 @@ def _sequences(
 
 
 def _clips(folder: pathlib.Path, name: str, lines: Sequence[dict[str, str]]) -> list[pathlib.Path]:
-    """A modality's file of each line."""
+    """The file of a modality for each line."""
     place = files.find(folder, name)
     paths = [files.find(place / line["video_id"], f"{line['clip_id']}.npy") for line in lines]
     absent = [path for path in paths if not path.is_file()]

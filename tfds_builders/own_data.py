@@ -1,6 +1,6 @@
-"""Anybody's own data as a TFDS data set with a name of its own.
+"""A user's own data as a TFDS data set with a chosen name.
 
-Read back, it needs no code of ours: TFDS keeps what its features are beside the data.
+TFDS stores the features beside the data, so that reading it needs no code of this package.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ class OwnData(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]  # of TFDS, which mypy skips
 ):
-    """Segments that a user brought; subclasses have the name.
+    """Builder of a user's segments; a subclass sets the name.
 
     Args:
         splits: What to write.
@@ -92,10 +92,10 @@ class OwnData(
 
 
 def check_name(name: str, taken: Any) -> None:
-    """A name must be usable as TFDS's, and free.
+    """Checks that a name is valid in TFDS and not taken.
 
     Raises:
-        ValueError: it is not.
+        ValueError: It is invalid or taken.
     """
     if not NAME.fullmatch(name) or name in taken:
         raise ValueError(
@@ -108,7 +108,7 @@ def sources(source: Any) -> list[pathlib.Path]:
     """The files that `builder` reads.
 
     Raises:
-        FileNotFoundError: there is nothing.
+        FileNotFoundError: The path does not exist.
     """
     source = pathlib.Path(source)
     if not source.exists():
@@ -120,7 +120,7 @@ def sources(source: Any) -> list[pathlib.Path]:
 
 
 def builder(name: str, source: Any, data_dir: str | None) -> Any:
-    """A builder of own data, to be prepared; all but the folder's features has been read.
+    """A builder of own data; all has been read except the features of a folder.
 
     Args:
         name: As `check_name` wants it.

@@ -103,7 +103,7 @@ class _PlainUnpickler(_Unpickler):
         self._size, self._made = size, 0
 
     def made(self, size: int) -> None:
-        """Counts bytes that are about to be made."""
+        """Adds to the bytes allocated so far, and checks their limit."""
         self._made += size
         check_unfolded("the pickle", self._size, self._made)
 

@@ -1,6 +1,6 @@
-"""What a pickle may call: stand-ins that rebuild arrays, scalars, sets and the like, as plain data.
+"""The functions a pickle may call: stand-ins that rebuild arrays, scalars, sets as plain data.
 
-What a file says of an array is checked before numpy believes it. See `pickles`.
+Shapes, types and sizes from the file are checked before NumPy uses them. See `pickles`.
 """
 
 import math
@@ -19,11 +19,11 @@ class Reader(Protocol):
     """The unpickler, as far as a stand-in needs it."""
 
     def made(self, size: int) -> None:
-        """Counts bytes that are about to be made."""
+        """Adds to the bytes allocated so far, and checks their limit."""
 
 
 class Function:
-    """What a pickle may call but not alter."""
+    """A function that a pickle may call but not change."""
 
     __slots__ = ("call",)
 
@@ -55,7 +55,7 @@ class Dtype:
 
 
 def fill(reader: Reader, array: np.ndarray, state: Any) -> None:
-    """What the file says about an array is checked before numpy believes it."""
+    """Fills an array from a pickled state, whose shape, type and size are checked first."""
     shape, dtype, fortran, raw = state[1:] if len(state) == 5 else state
     shape = _checked_shape(shape)
     if not isinstance(dtype, Dtype):
@@ -110,7 +110,7 @@ def _check_size(raw: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 
 
 def _numbers(reader: Reader, values: Any, size: int) -> np.ndarray | None:
-    """An object array's entries in one row, if all are numbers; `None` for others."""
+    """The entries of an object array as a flat array if all are numbers, else `None`."""
     if not isinstance(values, list) or len(values) != size:
         arrived = f"{len(values)} entries" if isinstance(values, list) else kind(values)
         raise DataError(f"an object array of {size} must list its entries. Received: {arrived}.")
@@ -133,7 +133,7 @@ def _reconstruct(reader: Reader, subtype: Any, shape: Any, code: Any) -> np.ndar
 
 
 def _scalar(reader: Reader, dtype: Any, raw: Any) -> Any:
-    """A numpy number or string; its value alone, as an array of one would hold it."""
+    """A NumPy scalar, a number or a string, from its bytes."""
     if not isinstance(dtype, Dtype) or dtype.plain.hasobject:
         raise DataError("a numpy scalar must be a number or a string.")
     if dtype.unread is not None:
@@ -146,7 +146,7 @@ def _scalar(reader: Reader, dtype: Any, raw: Any) -> Any:
 
 
 def _from_buffer(reader: Reader, raw: Any, dtype: Any, shape: Any, order: Any) -> Any:
-    """Protocol 5's array."""
+    """An array as protocol 5 pickles it."""
     shape = _checked_shape(shape)
     if not isinstance(dtype, Dtype) or dtype.plain.hasobject or order not in ("C", "F"):
         raise DataError("an array must hold numbers or strings, in order C or F.")
@@ -158,7 +158,7 @@ def _from_buffer(reader: Reader, raw: Any, dtype: Any, shape: Any, order: Any) -
 
 
 def _encode(reader: Reader, text: Any, encoding: Any) -> bytes:
-    """Protocol 2's bytes."""
+    """Bytes as protocol 2 pickles them."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise DataError("bytes must be written as latin1 text. Received: another encoding.")
     reader.made(len(text))

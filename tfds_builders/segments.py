@@ -1,4 +1,4 @@
-"""Segments in memory, the one form that every file of features is brought to."""
+"""Segments in memory, the common form of all feature files."""
 
 import dataclasses
 import warnings
@@ -13,7 +13,7 @@ SPLITS = ("train", "valid", "test")
 MODALITIES = ("audio", "vision", "text")
 TEXT_BERT = "text_bert"
 UNIMODAL = {"text": "T", "audio": "A", "vision": "V"}
-"""How CH-SIMS calls the labels that raters gave to each modality by itself."""
+"""Modality -> letter in the names of CH-SIMS' unimodal labels."""
 
 SENTIMENT, REGRESSION = "sentiment", "regression"
 """What scores are: sentiment, which has metrics of its own, or any others."""
@@ -23,7 +23,7 @@ MODES = {
     **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""What people call the splits -> what they are called here."""
+"""Names of splits in files -> names used in this package."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,12 +76,12 @@ def split_names(content: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def absent_sequence(rows: int) -> np.ndarray:
-    """What stands for a modality that the data has not: a step of zeros, float32 `(rows, 1, 1)`."""
+    """Placeholder of a modality that the data lacks: zeros, float32 `(rows, 1, 1)`."""
     return np.zeros((rows, 1, 1), np.float32)
 
 
 def warn_absent(place: str, modalities: Collection[str]) -> None:
-    """Says which modalities are stand-ins."""
+    """Warns which modalities are placeholders."""
     if modalities:
         names = " and ".join(f"`{name}`" for name in MODALITIES if name in modalities)
         warnings.warn(
@@ -98,7 +98,7 @@ def last_step(array: np.ndarray) -> np.ndarray:
 
 
 def check_together(name: str, splits: Mapping[str, Segments]) -> None:
-    """What splits must have in common, and what they should not.
+    """Checks that splits have equal shapes, and warns of segments or videos in several.
 
     Raises:
         DataError: shapes or kinds of labels differ.
@@ -124,7 +124,7 @@ def check_together(name: str, splits: Mapping[str, Segments]) -> None:
 
 
 def check_disjoint(name: str, splits: Mapping[str, Segments]) -> None:
-    """Segments of one video in two splits leak: a warning, some corpora are published so."""
+    """Warns of videos in several splits, which leak; some corpora are published so."""
     videos = {
         split: {segment.rpartition("$_$")[0] or segment for segment in segments.ids}
         for split, segments in splits.items()
@@ -140,7 +140,7 @@ def check_disjoint(name: str, splits: Mapping[str, Segments]) -> None:
 
 
 def check_classes(name: str, splits: Mapping[str, Segments]) -> None:
-    """Classes that only selection or test has cannot be learned: a warning."""
+    """Warns of classes in validation or test data that the training data lacks."""
     labels = {split: segments.labels for split, segments in splits.items()}
     if labels["train"].dtype != np.int32:
         return
@@ -156,7 +156,7 @@ def check_classes(name: str, splits: Mapping[str, Segments]) -> None:
 
 
 def check_range(place: str, splits: Mapping[str, Segments], low: float, high: float) -> None:
-    """Labels must be scores on a known scale.
+    """Checks that labels are scores on a known scale.
 
     Args:
         place: What is read, for messages.
@@ -183,7 +183,7 @@ def check_range(place: str, splits: Mapping[str, Segments], low: float, high: fl
 
 
 def warn_narrow(place: str, splits: Mapping[str, Segments]) -> None:
-    """Scores of own data count as CMU-MOSI's, -3 to 3: a warning where all look like CH-SIMS's."""
+    """Warns if all scores lie in -1..1, since own data counts as -3..3."""
     labels = np.concatenate([segments.labels for segments in splits.values()])
     if labels.dtype == np.float32 and np.abs(labels).max() <= 1:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""Sequences of unequal length: checked one by one, never padded on the way into TFDS."""
+"""Sequences of unequal length, checked one by one and stored in TFDS without padding."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from .limits import DataError
 
 
 class Repairs:
-    """Counts values that had to become 0, for one warning at the end."""
+    """Counts values that were replaced by 0, for one warning at the end."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
@@ -59,7 +59,7 @@ class Repairs:
 
 
 def check_columns(place: str, modality: str, sequences: Sequence[np.ndarray]) -> None:
-    """All sequences of a modality must have the same number of columns."""
+    """Checks that all sequences of a modality have the same number of columns."""
     columns = sorted({sequence.shape[1] for sequence in sequences})
     if len(columns) != 1 or columns[0] < 1:
         raise DataError(

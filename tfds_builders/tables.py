@@ -18,12 +18,12 @@ from .limits import DataError
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LABELS = ("label", "label_T", "label_A", "label_V")
 KNOWN = ("video_id", "clip_id", "mode", "split", "text", *LABELS)
-"""Columns whose names are brought to this form."""
+"""Known column names, in the case that readers use."""
 
 _KNOWN = {name.casefold(): name for name in KNOWN}
 _DECIMAL = re.compile(r"[+-]?\d+,\d+")
 _PLAIN_DECIMAL = re.compile(r"[+-]?(\d+,(\d{1,2}|\d{4,})|0,\d+)")
-"""A comma that parts no thousands."""
+"""A comma that is no thousands separator."""
 
 
 def read(path: Any, needed: Sequence[str]) -> list[dict[str, str]]:
@@ -141,7 +141,7 @@ def headers(text: str) -> tuple[int, dict[str, list[str]]]:
 
 
 SHOWN = 40
-"""Characters of a name that are shown."""
+"""Number of characters of a name that are shown."""
 
 
 def _names(line: str, separator: str) -> list[str]:

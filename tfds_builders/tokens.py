@@ -1,4 +1,4 @@
-"""BERT's tokens of texts, from a vocabulary file: what MMSA's `text_bert` holds."""
+"""Tokenizes texts for BERT with a vocabulary file, as in MMSA's `text_bert`."""
 
 import pathlib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .limits import DataError
 CLS, SEP = "[CLS]", "[SEP]"
 MARKS = {CLS, SEP, "[UNK]", "[PAD]", "[MASK]"}
 MOST_TOKENS = 50
-"""As MMSA and MMIM cut a text."""
+"""Largest number of tokens, as in MMSA and MMIM."""
 
 
 def vocabulary(path: Any) -> list[str]:

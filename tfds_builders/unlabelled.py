@@ -1,4 +1,4 @@
-"""Features to predict from: no labels, any modality absent, any step or clip missing.
+"""Reads features for prediction: without labels, with modalities, steps or clips missing.
 
     a file     a pickle or .npz in MMSA's schema (see `mmsa`), with splits or without; of `audio`,
                `vision`, `text`, `text_bert` at least one; `id`, `audio_lengths`, `vision_lengths`,
@@ -139,7 +139,7 @@ def of_content(place: str, held: Any, split: str | None = None, clip: str = "cli
 
 
 def recognises(held: Any) -> bool:
-    """Whether content is that of clips without splits."""
+    """Whether content is a dict of clips without splits."""
     if not isinstance(held, Mapping):
         return False
     return any(held.get(key) is not None for key in KEYS) or bool(arrays.modalities(held))
@@ -175,7 +175,7 @@ def _columns(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
 
 
 def _any(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
-    """Any modalities; those of one example alone have an axis less."""
+    """Reads any modalities; in the arrays of a single example the first axis is absent."""
     names = arrays.modalities(held)
     given, known = {name: held[name] for name in names}, held.get("id")
     if _is_one_clip({name: one for name, one in given.items() if one.ndim > 1}, known):
@@ -203,7 +203,7 @@ def _any(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
 
 
 def _is_one_clip(features: Mapping[str, Any], ids: Any) -> bool:
-    """Whether arrays of rank 2 are steps of one clip. With as many rows each they may be clips."""
+    """Whether arrays of rank 2 are the steps of one clip, rather than one row per clip."""
     if not features or not (ids is None or isinstance(ids, str)):
         return False
     if any(not isinstance(one, np.ndarray) or one.ndim != 2 for one in features.values()):
@@ -298,7 +298,7 @@ def _checked(
 
 
 def _joined(place: str, parts: Sequence[Unlabelled]) -> Unlabelled:
-    """Splits one after the other; their features are lists of rows, so nothing is copied."""
+    """Concatenates splits as lists of rows, without copying arrays."""
     kinds = {tuple(part.features) + tuple(part.lengths) for part in parts}
     if len(kinds) > 1:
         raise DataError(f"{place}: all splits must hold the same keys. Received: {sorted(kinds)}. "

@@ -1,7 +1,7 @@
 """`robustness`: what a model withstands, by its own metrics."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,9 @@ from keras_m3s import registry
 from keras_m3s.evaluation.holes import HoledInputs, input_names, takes_nan
 from keras_m3s.evaluation.table import Result, RobustnessTable
 from keras_m3s.registry import patterns as cards
+
+Score = Callable[[Any, Any], Mapping[str, float]]
+"""Labels and predictions -> metrics by name."""
 
 ALL_SUBSETS = 4
 """Units of which every combination is left out; of more, only single ones and pairs."""
@@ -30,6 +33,7 @@ def robustness(
     sample_weight: Any = None,
     batch_size: int = 64,
     seed: int = 0,
+    score: Score | None = None,
 ) -> RobustnessTable:
     """Evaluates a compiled model on test data with holes, by its own loss and metrics.
 
@@ -58,6 +62,8 @@ def robustness(
         sample_weight: As of `keras.Model.evaluate`.
         batch_size: As of `keras.Model.evaluate`.
         seed: Of the draws.
+        score: Function of labels and predictions that returns metrics by name, in place of the
+            model's own; the model then need not be compiled.
 
     Returns:
         A table that prints and plots itself.
@@ -65,10 +71,13 @@ def robustness(
     Raises:
         ValueError: The model is not compiled, or an argument is out of range.
     """
-    _check(model, rates, patterns, draws)
+    _check(model, rates, patterns, draws, compiled=score is None)
     inputs = HoledInputs(x, modalities, input_names(model), axis, groups, takes_nan(model))
 
     def evaluated(holed: Any) -> dict[str, float]:
+        if score is not None:
+            predictions = model.predict(holed, batch_size=batch_size, verbose=0)
+            return {name: float(value) for name, value in score(y, predictions).items()}
         found = model.evaluate(
             holed, y, batch_size=batch_size, sample_weight=sample_weight, verbose=0,
             return_dict=True,
@@ -98,8 +107,14 @@ def combinations(units: Sequence[Sequence[str]]) -> list[tuple[Sequence[str], ..
     return [c for size in range(1, most + 1) for c in itertools.combinations(units, size)]
 
 
-def _check(model: keras.Model, rates: Sequence[float], patterns: Sequence[str], draws: int) -> None:
-    if not getattr(model, "compiled", False):
+def _check(
+    model: keras.Model,
+    rates: Sequence[float],
+    patterns: Sequence[str],
+    draws: int,
+    compiled: bool,
+) -> None:
+    if compiled and not getattr(model, "compiled", False):
         raise ValueError(
             "`model` must be compiled, with the metrics that count. "
             "Received: one that is not. Call `model.compile(loss=..., metrics=[...])`."

@@ -8,11 +8,12 @@ from typing import Any
 
 import keras
 
-from keras_m3s.experiments import selection
+from keras_m3s.experiments import own_model, selection
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.run_directory import DamagedRunError, RunDirectory
 from keras_m3s.meta.with_missing import WithMissing
-from keras_m3s.models.base import BaseModel, ScheduleCallback
+from keras_m3s.models.base import ScheduleCallback
+from keras_m3s.models.hooks import of as hooks_of
 from keras_m3s.utils import termination
 from keras_m3s.utils.backend import tensorflow_unused
 
@@ -38,12 +39,18 @@ def best_model(run: RunDirectory, compile: bool = True) -> WithMissing:
         )
     try:
         with tensorflow_unused():
-            return keras.saving.load_model(run.best, compile=compile)
+            return _load(run, run.best, compile)
     except Exception as error:  # of ZIP, HDF5, JSON or Keras, depending on the damage
         raise DamagedRunError(
             f"{run.best} must be as keras-m3s wrote it. Received: {error} Bring it back from a "
             "copy, or delete the directory and train the run again."
         ) from error
+
+
+def _load(run: RunDirectory, path: pathlib.Path, compile: bool = True) -> WithMissing:
+    """A model of a run. One's own is loaded with its source, and may hold its functions."""
+    own = own_model.custom_objects(run)
+    return keras.saving.load_model(path, own or None, compile=compile, safe_mode=not own)
 
 
 def newest_checkpoint(run: RunDirectory) -> tuple[int, WithMissing | None]:
@@ -56,7 +63,7 @@ def newest_checkpoint(run: RunDirectory) -> tuple[int, WithMissing | None]:
     for done, path in run.checkpoints:
         try:
             with tensorflow_unused():
-                return done, keras.saving.load_model(path)
+                return done, _load(run, path)
         except Exception as error:  # as in `best_model`
             warnings.warn(f"{path} cannot be read; using the one before it: {error}", stacklevel=2)
             first = first or error
@@ -85,13 +92,14 @@ class RunCheckpoint(keras.callbacks.Callback):
         self,
         run: RunDirectory,
         experiment: Experiment,
-        model: BaseModel,
+        model: keras.Model,
         history: list[dict[str, float]],
     ) -> None:
         super().__init__()
         self.run, self.share = run, 1.0
         self.experiment = experiment
-        self.monitor, self.mode = model.monitor, model.monitor_mode
+        hooks = hooks_of(model)
+        self.monitor, self.mode = hooks.monitor, hooks.monitor_mode
         self.history = history
         self._saved_at = self._began = time.monotonic()
         self._seconds = run.seconds

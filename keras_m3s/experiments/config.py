@@ -7,14 +7,15 @@ names the run directory.
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from keras_m3s import registry
+from keras_m3s.experiments.validators import FILLS, MAPPING, NAME, VALIDATORS, validate
 from keras_m3s.registry import datasets, methods, models, patterns
+from keras_m3s.utils import user_source
 
 SITES: tuple[str, ...] = ("raw", "encoded")
 """Where the missing-modality transform is applied, as in `keras_m3s.meta.with_missing`."""
@@ -43,6 +44,8 @@ DEFAULTS: dict[str, Any] = {
     "first_stage_epochs": 0,
     "select": "validation",
     "model_arguments": {},
+    "fill": "zero",
+    "model_source": None,
 }
 """Defaults that are not specific to a model; the settings of the model's card take precedence."""
 
@@ -64,65 +67,6 @@ NAME_BYTES = 60
 """Longest part of a key that comes from a file's name: names may have 255 bytes."""
 
 
-def _is_rate(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 <= value < math.inf
-
-
-def _is_range(value: Any) -> bool:
-    pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_rate, value))
-    return pair and value[0] <= value[1] <= 1
-
-
-def _is_rates(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(map(_is_rate, value.values()))
-
-
-Validator = tuple[str, Callable[[Any], bool]]
-"""What a value must be, in words, and whether one is."""
-
-
-def _integer(least: int) -> Validator:
-    return f"a whole number >= {least}", lambda v: type(v) is int and v >= least
-
-
-def _optional(validator: Validator) -> Validator:
-    return f"{validator[0]}, or None", lambda v: v is None or validator[1](v)
-
-
-NAME: Validator = ("a name", lambda v: isinstance(v, str))
-RANGE: Validator = ("a range (low, high) with 0 <= low <= high <= 1", _is_range)
-RATE: Validator = ("a finite number >= 0", _is_rate)
-MAPPING: Validator = ("a mapping", lambda v: isinstance(v, Mapping))
-
-VALIDATORS: dict[str, Validator] = {
-    "dataset": NAME,
-    "missing_rate": RANGE,
-    "test_missing_rate": RANGE,
-    "seed": _integer(0),
-    "hole_seed": _integer(0),
-    "batch_size": _integer(1),
-    "epochs": _integer(1),
-    "patience": _optional(_integer(1)),
-    "learning_rate": _optional(RATE),
-    "inner_learning_rate": (
-        f"{RATE[0]}, or a mapping of path patterns to such",
-        lambda v: _is_rate(v) or _is_rates(v),
-    ),
-    "inner_steps": _integer(0),
-    "first_order": ("True or False", lambda v: isinstance(v, bool)),
-    "first_stage_epochs": _integer(0),
-    "model_arguments": MAPPING,
-}
-"""Of the fields that are not one of a list of names."""
-
-
-def _validate(name: str, value: Any, validator: Validator) -> None:
-    expected, is_valid = validator
-    if not is_valid(value):
-        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}.")
-
-
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """One training run; make it with `Experiment.of`, which fills in the paper's numbers.
@@ -130,7 +74,9 @@ class Experiment:
     Attributes:
         dataset: Name of a data set, `name/config`, or the path of a feature file; see
             `keras_m3s.data`.
-        model: Name of a card in `keras_m3s.registry.models`.
+        model: Name of a card in `keras_m3s.registry.models`; or a function of one's own that makes
+            a model, `file.py:function` or `package.module:function`, see
+            `keras_m3s.experiments.own_model`.
         method: Name of a card in `keras_m3s.registry.methods`.
         missing_rate: `(low, high)` within [0, 1], for training and validation.
         test_missing_rate: The same for testing.
@@ -148,7 +94,11 @@ class Experiment:
         first_order: False for the exact, second order gradient.
         first_stage_epochs: Pretraining epochs of a model with a teacher (MMIN); 0 for none.
         select: Rule for selecting the epoch that is tested, one of `SELECTIONS`.
-        model_arguments: Arguments of the model's constructor.
+        model_arguments: Arguments of the model's constructor, or of the function that makes it.
+        fill: What stands in a hole, one of `FILLS` or a number. Of a model of one's own the default
+            is `"mean"`, where holes are cut into sequences as they are.
+        model_source: Digest of the source of a model of one's own, which makes another source
+            another experiment; `None` for models with a card.
 
     Raises:
         ValueError: If a value is invalid.
@@ -173,6 +123,8 @@ class Experiment:
     first_stage_epochs: int
     select: str
     model_arguments: Mapping[str, Any]
+    fill: str | float
+    model_source: str | None
 
     @classmethod
     def of(
@@ -188,12 +140,19 @@ class Experiment:
         Args:
             dataset: As the attribute. A file's path is made absolute, so that its run is found from
                 any folder.
-            model: As the attribute.
+            model: As the attribute. A file's path is made absolute as well.
             method: As the attribute.
             missing_rate: As the attribute.
             **settings: Other attributes. `None` is a value like any other: `patience=None` disables
-                early stopping.
+                early stopping. The source of a model of one's own is read, unless it is passed.
+
+        Raises:
+            FileNotFoundError: There is no such file or module of a model.
         """
+        if isinstance(model, str) and models.is_own(model):
+            model = user_source.absolute(model)
+            if "model_source" not in settings:
+                settings["model_source"] = user_source.find(model).digest
         required = {
             "dataset": _absolute(dataset),
             "model": model,
@@ -204,20 +163,38 @@ class Experiment:
 
     def __post_init__(self) -> None:
         choices = {
-            "model": models.CARDS,
             "method": methods.CARDS,
             "site": SITES,
             "pattern": patterns.CARDS,
             "select": SELECTIONS,
         }
         for name, known in choices.items():
-            _validate(name, getattr(self, name), NAME)
+            validate(name, getattr(self, name), NAME)
             registry.require(name, getattr(self, name), known)
         for name, validator in VALIDATORS.items():
-            _validate(name, getattr(self, name), validator)
+            validate(name, getattr(self, name), validator)
+        self._check_own_model()
+        if not isinstance(self.fill, str):
+            object.__setattr__(self, "fill", float(self.fill) or FILLS[0])
         for name in ("missing_rate", "test_missing_rate"):
             low, high = getattr(self, name)
             object.__setattr__(self, name, (float(low), float(high)))
+
+    def _check_own_model(self) -> None:
+        validate("model", self.model, NAME)
+        models.find(self.model)
+        own = models.is_own(self.model)
+        if own != (self.model_source is not None):
+            raise ValueError(
+                "`model_source` must be given for a model of one's own, and for no other. "
+                f"Received: model_source={self.model_source!r} for {self.model!r}. "
+                "`Experiment.of` finds it."
+            )
+        if self.site != SITES[0] and self.fill == "mean":
+            raise ValueError(
+                f"`fill` must not be 'mean' with site={self.site!r}: encoded vectors have no mean "
+                "in the data. Choose 'zero', 'learned' or a number."
+            )
 
     @property
     def passes_per_epoch(self) -> int:
@@ -271,7 +248,15 @@ class Experiment:
         }
         text = json.dumps(counted, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        return f"{_key_name(self.dataset)}-{self.model}-{self.method}-seed{self.seed}-{digest}"
+        names = (_key_name(self.dataset), self.model_name, self.method, f"seed{self.seed}", digest)
+        return "-".join(names)
+
+    @property
+    def model_name(self) -> str:
+        """The model's name, of one's own without its folder: `har.build`."""
+        if models.is_own(self.model):
+            return _safe(user_source.short(self.model))
+        return self.model
 
 
 def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,10 +266,9 @@ def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults of all fields but those of `REQUIRED`, given the values of some fields."""
     model, arguments = values["model"], values.get("model_arguments", {})
-    _validate("model", model, NAME)
-    _validate("model_arguments", arguments, MAPPING)
-    registry.require("model", model, models.CARDS)
-    card = models.CARDS[model]
+    validate("model", model, NAME)
+    validate("model_arguments", arguments, MAPPING)
+    card = models.find(model)
     defaults = {"test_missing_rate": values["missing_rate"], **DEFAULTS, **card.settings}
     if arguments.get("bert") is not None and card.bert_inner_learning_rate is not None:
         # Imports Keras, which `keras-m3s --help` does without.
@@ -292,6 +276,8 @@ def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 
         rates = {BERT_PATHS: card.bert_inner_learning_rate, **defaults["inner_learning_rate"]}
         defaults["inner_learning_rate"] = rates
+    if values.get("site", defaults["site"]) != SITES[0]:
+        defaults["fill"] = DEFAULTS["fill"]
     return defaults
 
 
@@ -312,8 +298,11 @@ def _key_name(dataset: str) -> str:
     """What a key calls a data set: its name and config, or its file's name without the ending."""
     if not datasets.is_file(dataset):
         return dataset.replace("/", "-")
-    stem = pathlib.PurePath(dataset).stem
-    safe = "".join(c if _is_safe(c) else "_" for c in stem).lstrip("-.")
+    return _safe(pathlib.PurePath(dataset).stem)
+
+
+def _safe(name: str) -> str:
+    safe = "".join(c if _is_safe(c) else "_" for c in name).lstrip("-.")
     return safe.encode()[:NAME_BYTES].decode(errors="ignore") or "file"
 
 

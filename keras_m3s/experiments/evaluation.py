@@ -6,53 +6,85 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_m3s.data.split import SplitLike
+from keras_m3s.data.split import REGRESSION, SplitLike
 from keras_m3s.experiments.build import fixed_batches, transform
 from keras_m3s.experiments.checkpoints import best_model
-from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.config import DEFAULTS, Experiment
 from keras_m3s.experiments.environment import add_data, check_data
 from keras_m3s.experiments.replicas import share_predict
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.with_missing import WithMissing
-from keras_m3s.metrics import classification_metrics, regression_metrics
+from keras_m3s.metrics import classification_metrics, regression_metrics, score_metrics
+from keras_m3s.missing.layer import LEARNED
+from keras_m3s.registry import models
+from keras_m3s.registry.patterns import Condition, ModalityRates
 
 TEST_STREAM = 0
 """Random stream of the missingness in test data, other than those of training and validation."""
 
 
-def predict(model: WithMissing, experiment: Experiment, split: SplitLike) -> np.ndarray:
+def predict(
+    model: WithMissing,
+    experiment: Experiment,
+    split: SplitLike,
+    draw: int = 0,
+    modality_rates: ModalityRates = (),
+) -> np.ndarray:
     """Predictions at the experiment's test missing rate, in the order of the split.
 
     Args:
         model: As `keras_m3s.experiments.training.train` returns it.
         experiment: Gives `test_missing_rate`, `hole_seed` and `site`.
         split: Data to predict.
+        draw: Number of the draw of the holes; 0 is the one that runs are tested on.
+        modality_rates: Modalities with a test missing rate of their own.
 
     Returns:
         Float array `(examples, outputs)`: scores, or logits of classes.
     """
-    batches = fixed_batches(experiment, split, TEST_STREAM)
-    return np.asarray(at_test_rate(model, experiment).predict(batches, verbose=0), "float64")
+    return _predict(at_test_rate(model, experiment, modality_rates), experiment, split, draw)
 
 
-def at_test_rate(model: WithMissing, experiment: Experiment) -> WithMissing:
+def _predict(
+    tested: WithMissing, experiment: Experiment, split: SplitLike, draw: int
+) -> np.ndarray:
+    batches = fixed_batches(experiment, split, TEST_STREAM, draw)
+    return np.asarray(tested.predict(batches, verbose=0), "float64")
+
+
+def at_test_rate(
+    model: WithMissing, experiment: Experiment, modality_rates: ModalityRates = ()
+) -> WithMissing:
     """The same base model behind a transform with the experiment's test missing rate."""
+    trained = model.missing
+    filled = None if trained is None or experiment.fill == DEFAULTS["fill"] else trained
+    named = trained if filled is not None or models.is_own(experiment.model) else None
     missing = transform(
-        experiment.test_missing_rate, experiment.site, pattern=experiment.pattern, seed=None
+        experiment.test_missing_rate,
+        experiment.site,
+        pattern=experiment.pattern,
+        seed=None,
+        fill=0.0 if filled is None else filled.fill,
+        modalities=None if named is None else named.modalities,
+        modality_rates=modality_rates,
     )
+    if filled is not None and filled.fill == LEARNED:
+        missing.share_fill(filled)
     return WithMissing(model.model, missing, experiment.site)
 
 
 def score(dataset: str, split: SplitLike, predictions: np.ndarray) -> dict[str, float]:
-    """The metrics of section 4.3 that fit the split's labels, as the data set defines them.
+    """The metrics of a split's task; those of section 4.3 as the data set defines them.
 
     Args:
         dataset: As `Experiment.dataset`; a file is scored as own data, whatever its folder's name.
-        split: Gives the labels.
+        split: Gives the labels and their task.
         predictions: As `predict` returns them.
     """
     if np.issubdtype(split.labels.dtype, np.integer):
-        return classification_metrics(split.labels, predictions.argmax(-1))
+        return classification_metrics(split.labels, predictions)
+    if split.task == REGRESSION:
+        return score_metrics(split.labels, predictions[:, 0])
     return regression_metrics(split.labels, predictions[:, 0], dataset=dataset)
 
 
@@ -150,43 +182,74 @@ def retest(
         DamagedRunError: Its files cannot be read.
         FileNotFoundError: It has not been trained.
     """
+    return retest_draws(run, split, missing_rate, pattern, draws=1)[0]
+
+
+def retest_draws(
+    run: RunDirectory,
+    split: SplitLike,
+    missing_rate: tuple[float, float] | None = None,
+    pattern: str | None = None,
+    draws: int = 1,
+) -> list[dict[str, float]]:
+    """As `retest`, under several draws of the holes: a single one is half of the noise of a test.
+
+    Args:
+        run: As for `retest`, likewise `split`, `missing_rate` and `pattern`.
+        draws: How many; the first is that of `retest`.
+
+    Returns:
+        The metrics under each draw.
+
+    Raises: as `retest`.
+    """
     model = best_model(run)
     check_data(run, {split.name: split})
-    return _test(model, run.experiment(), split, missing_rate, pattern)
+    experiment = _under(run.experiment(), missing_rate, pattern)
+    tested = at_test_rate(model, experiment)
+    return [
+        score(experiment.dataset, split, _predict(tested, experiment, split, draw))
+        for draw in range(draws)
+    ]
 
 
 def run_retests(
-    run: RunDirectory, split: SplitLike, conditions: Iterable[tuple[tuple[float, float], str]]
+    run: RunDirectory,
+    split: SplitLike,
+    conditions: Iterable[Condition | tuple[tuple[float, float], str]],
 ) -> None:
     """Tests a trained run under other missingness and writes the results, unless they are there.
 
     Args:
         run: A run that has been trained.
         split: Test data.
-        conditions: Pairs of missing rate `(low, high)` and pattern.
+        conditions: Conditions, or pairs of missing rate `(low, high)` and pattern.
 
     Raises: as `retest`.
     """
     check_data(run, {split.name: split})
     model: WithMissing | None = None
-    for missing_rate, pattern in conditions:
-        if run.retested(missing_rate, pattern):
+    for condition in (Condition(*one) for one in conditions):
+        if run.retested(*condition):
             continue
         model = model or best_model(run)
-        metrics = _test(model, run.experiment(), split, missing_rate, pattern)
-        values = {"test_missing_rate": list(missing_rate), "pattern": pattern, "metrics": metrics}
-        run.write_json(run.retest_file(missing_rate, pattern).name, values)
+        experiment = _under(run.experiment(), condition.missing_rate, condition.pattern)
+        predictions = predict(model, experiment, split, modality_rates=condition.modality_rates)
+        own = {m: list(rate) for m, rate in condition.modality_rates}
+        values: dict[str, Any] = {
+            "test_missing_rate": list(condition.missing_rate),
+            "pattern": condition.pattern,
+            **({"modality_rates": own} if own else {}),
+            "metrics": score(experiment.dataset, split, predictions),
+        }
+        run.write_json(run.retest_file(*condition).name, values)
 
 
-def _test(
-    model: WithMissing,
-    experiment: Experiment,
-    split: SplitLike,
-    missing_rate: tuple[float, float] | None,
-    pattern: str | None,
-) -> dict[str, float]:
-    experiment = experiment.replace(
+def _under(
+    experiment: Experiment, missing_rate: tuple[float, float] | None, pattern: str | None
+) -> Experiment:
+    """The experiment with other missingness in testing."""
+    return experiment.replace(
         test_missing_rate=missing_rate or experiment.test_missing_rate,
         pattern=pattern or experiment.pattern,
     )
-    return score(experiment.dataset, split, predict(model, experiment, split))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from keras_m3s.data.split import SplitLike
+from keras_m3s.data.split import SENTIMENT, SplitLike
 from keras_m3s.models.base import count_classes
 from keras_m3s.registry import datasets
 
@@ -72,8 +72,9 @@ def _check_scores(dataset: str, splits: Mapping[str, SplitLike]) -> None:
                 f"rows of {name!r}: {_listed(split.ids[row] for row in rows)}. Leave these rows "
                 "out, or give them their labels."
             )
+    sentiment = all(split.task == SENTIMENT for split in splits.values())
     # Of a file the reader has warned.
-    if datasets.find(dataset) is None and not datasets.is_file(dataset):
+    if sentiment and datasets.find(dataset) is None and not datasets.is_file(dataset):
         bounds = [np.abs(split.labels).max(initial=0) for split in splits.values()]
         _warn_of_scale(dataset, float(max(bounds)))
 

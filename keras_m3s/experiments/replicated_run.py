@@ -16,6 +16,7 @@ from keras_m3s.experiments import training
 from keras_m3s.experiments.build import validation_batches
 from keras_m3s.experiments.checkpoints import RunCheckpoint, best_model
 from keras_m3s.experiments.config import Experiment
+from keras_m3s.experiments.environment import check_data
 from keras_m3s.experiments.evaluation import TestMetrics, evaluate
 from keras_m3s.experiments.replicas import build_variables, check_backend, fit_replicas
 from keras_m3s.experiments.run_directory import RunDirectory
@@ -32,6 +33,8 @@ def run_replicas(
     runs: Sequence[ExperimentRun], splits: Splits, follow: bool = False, wait: bool = False
 ) -> list[Exception | None]:
     """Trains and tests runs that are not complete; interrupted ones resume.
+
+    Complete runs are checked against the data: one that was made with other data has an error.
 
     Args:
         runs: Experiments that differ only in `seed`, and their directories.
@@ -61,6 +64,11 @@ def run_replicas(
             with _record_error(errors, seed):
                 if not by_seed[seed][1].complete:
                     locks.enter_context(by_seed[seed][1].locked(wait))
+        for seed, (experiment, run) in by_seed.items():
+            if errors[seed] is None and run.complete:
+                with _record_error(errors, seed):
+                    run.start(experiment)
+                    check_data(run, splits)
         left = {
             seed: (experiment, run)
             for seed, (experiment, run) in by_seed.items()

@@ -12,6 +12,7 @@ timing.json        seconds of training, and epochs, up to the newest checkpoint;
 predictions.csv    id, truth, prediction on the test data
 metrics.json       test metrics; written when the run is complete
 retest-*.json      the same model under other missingness: `test_missing_rate`, `pattern`, `metrics`
+                   and, where modalities have rates of their own, `modality_rates`
 tensorboard/       each epoch's values for TensorBoard, with `keras-m3s train --tensorboard`
 error.json         why a run of a study failed; removed when it succeeds
 run.lock           locked by the process that trains or tests the run
@@ -26,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_m3s.experiments.config import Experiment
+from keras_m3s.registry.patterns import ModalityRates, Rate
 from keras_m3s.utils import atomic_files
 
 
@@ -61,17 +63,22 @@ class RunDirectory:
         found = sorted(self.path.glob("last-*.keras"), reverse=True)
         return [(int(path.stem.removeprefix("last-")), path) for path in found]
 
-    def retest_file(self, missing_rate: tuple[float, float], pattern: str) -> pathlib.Path:
-        """File of the test metrics under other missingness."""
+    def retest_file(
+        self, missing_rate: Rate, pattern: str, modality_rates: ModalityRates = ()
+    ) -> pathlib.Path:
+        """File of the test metrics under other missingness; see `Condition` of the patterns."""
         low, high = map(_decimal, missing_rate)
-        return self.path / f"retest-{low}-{high}-{pattern}.json"
+        own = "".join(f"-{m}_{_decimal(a)}_{_decimal(b)}" for m, (a, b) in modality_rates)
+        return self.path / f"retest-{low}-{high}-{pattern}{own}.json"
 
-    def retested(self, missing_rate: tuple[float, float], pattern: str) -> bool:
+    def retested(
+        self, missing_rate: Rate, pattern: str, modality_rates: ModalityRates = ()
+    ) -> bool:
         """Whether the test metrics under other missingness are there.
 
         Version 0.1.0 wrote rates with two decimals into the file's name: what is in it decides.
         """
-        file = self.retest_file(missing_rate, pattern)
+        file = self.retest_file(missing_rate, pattern, modality_rates)
         if not file.is_file():
             return False
         tested = self.read_json(file.name).get("test_missing_rate")

@@ -21,7 +21,7 @@ Row = Mapping[str, float]
 
 def looks_at_test(model: str, select: str) -> bool:
     """Whether selecting an epoch needs the test values of each epoch."""
-    return select == "paper" and models.CARDS[model].selects_on != "validation"
+    return select == "paper" and models.find(model).selects_on != "validation"
 
 
 def best_epoch(history: Sequence[Row], monitor: str, mode: str) -> int:
@@ -42,7 +42,7 @@ def selected_epoch(history: Sequence[Row], monitor: str, mode: str, model: str, 
     """
     if not looks_at_test(model, select):
         return best_epoch(history, monitor, mode)
-    if models.CARDS[model].selects_on == "test":
+    if models.find(model).selects_on == "test":
         return best_epoch(history, monitor.replace("val_", "test_"), mode)
     chosen, valid, test = 0, math.inf, math.inf
     for index, row in enumerate(history):

@@ -9,7 +9,8 @@ import keras
 from keras_m3s.data.batches import Batches
 from keras_m3s.data.callbacks import SetEpoch, StopNotFinite
 from keras_m3s.data.split import SplitLike
-from keras_m3s.experiments.build import build, train_batches, validation_batches
+from keras_m3s.experiments import own_model
+from keras_m3s.experiments.build import build, needs_spec, train_batches, validation_batches
 from keras_m3s.experiments.checkpoints import (
     ReplayHistory,
     RunCheckpoint,
@@ -20,8 +21,10 @@ from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.environment import record
 from keras_m3s.experiments.labels import check_labels
 from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.experiments.spec import spec_of
 from keras_m3s.meta.with_missing import WithMissing
-from keras_m3s.models.base import BaseModel
+from keras_m3s.models.hooks import of as hooks_of
+from keras_m3s.registry import models
 from keras_m3s.utils import termination
 from keras_m3s.utils.backend import set_random_seed
 
@@ -114,14 +117,17 @@ def set_up(
 
     set_random_seed(experiment.seed)
     batches = train_batches(experiment, splits["train"])
-    model = build(experiment, splits["train"], num_classes)
+    spec = spec_of(splits["train"], num_classes) if needs_spec(experiment) else None
+    model = build(experiment, splits["train"], num_classes, spec)
+    if spec is not None and models.is_own(experiment.model):
+        own_model.keep(experiment, run, spec)
     learning_rate = float(model.optimizer.learning_rate)
     epochs_done, restored = newest_checkpoint(run)
     if restored is not None:
         model = restored
     elif experiment.first_stage_epochs:
         _pretrain(model.model, experiment, splits)
-    of_model = model.model.training_callbacks(batches)
+    of_model = hooks_of(model.model).training_callbacks(batches)
     checkpoint = RunCheckpoint(run, experiment, model.model, run.read_history()[:epochs_done])
     return TrainingSetup(
         model,
@@ -140,7 +146,7 @@ def set_up(
     )
 
 
-def _pretrain(model: BaseModel, experiment: Experiment, splits: Mapping[str, SplitLike]) -> None:
+def _pretrain(model: keras.Model, experiment: Experiment, splits: Mapping[str, SplitLike]) -> None:
     """Trains the first stage of a model that has one, on complete input.
 
     It depends on the data, the seed and the model's arguments only, and is not saved: a run that is
@@ -149,7 +155,7 @@ def _pretrain(model: BaseModel, experiment: Experiment, splits: Mapping[str, Spl
     train = Batches(splits["train"], experiment.batch_size, shuffle=True, seed=experiment.seed)
     valid = Batches(splits["valid"], experiment.batch_size)
     with termination.graceful():
-        model.pretrain(train, valid, experiment.first_stage_epochs, [_StopOnRequest()])
+        hooks_of(model).pretrain(train, valid, experiment.first_stage_epochs, [_StopOnRequest()])
 
 
 class _StopOnRequest(keras.callbacks.Callback):

@@ -13,12 +13,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from keras_m3s.inference import clips as clips
     from keras_m3s.inference import export as export
     from keras_m3s.inference import formats as formats
     from keras_m3s.inference import predictions as predictions
+    from keras_m3s.inference import trained_model as trained_model
     from keras_m3s.inference.trained_model import RunModel as RunModel
 
-_MODULES = ("export", "formats", "predictions")
+_MODULES = ("clips", "export", "formats", "predictions", "trained_model")
 
 __all__ = ["RunModel", *_MODULES]
 

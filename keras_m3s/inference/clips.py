@@ -14,8 +14,13 @@ from keras_m3s.inference.trained_model import CLS, SEP
 from keras_m3s.missing.transform import UNKNOWN_TOKEN
 from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
 
-Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
-"""Name of a model's input -> its shape in training, without the batch axis."""
+Shape: TypeAlias = tuple[int | None, ...]
+
+Shapes: TypeAlias = Mapping[str, Shape]
+"""Name of a model's input -> its shape in training, without the batch axis.
+
+The number of steps is `None` where the run does not tell it.
+"""
 
 STAND_IN = (1, 1)
 """Shape of a modality that the training data lacked: one step of zeros, of length 0."""
@@ -117,11 +122,11 @@ def inputs(
     return {key: array for key, array in batch.items() if key in shapes}, missing
 
 
-def _padded(clips: Clips, name: str, rows: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+def _padded(clips: Clips, name: str, rows: Sequence[int], shape: Shape) -> np.ndarray:
     """Float32 `(batch, steps, dim)`; steps that hold a NaN become zeros."""
     sequences = [clips.sequence(name, row) for row in rows] if name in clips.features else []
-    steps = max([shape[0], *(len(sequence) for sequence in sequences)])
-    array = np.zeros((len(rows), steps, shape[1]), np.float32)
+    steps = max([_steps(shape), *(len(sequence) for sequence in sequences)])
+    array = np.zeros((len(rows), steps, shape[1] or 0), np.float32)
     for i, sequence in enumerate(sequences):
         if len(sequence):
             _check_width(clips.place, name, sequence.shape[1], shape[1])
@@ -130,9 +135,9 @@ def _padded(clips: Clips, name: str, rows: Sequence[int], shape: tuple[int, ...]
     return array
 
 
-def _tokens(clips: Clips, rows: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+def _tokens(clips: Clips, rows: Sequence[int], shape: Shape) -> np.ndarray:
     """Int32 `(batch, 3, steps)`; a clip without text becomes [CLS] [SEP]."""
-    steps = shape[1]
+    steps = shape[1] or 2
     if TEXT_BERT in clips.features:
         given = np.stack([clips.features[TEXT_BERT][row] for row in rows]).astype(np.int32)
         steps = max(steps, given.shape[2])
@@ -170,15 +175,15 @@ def _lengths(
         elif m == "text" and _has_token_mask(clips, steps):
             mask = np.stack([clips.features[TEXT_BERT][row][1] for row in rows])
             length = mask.sum(axis=1)
-        elif m != "text" and "text" in lengths and shapes[m][0] == shapes["text"][0]:
+        elif m != "text" and "text" in lengths and _are_aligned(shapes[m], shapes["text"]):
             length = np.where(_last_step(sequences["text"]) > 0, lengths["text"], last)
         else:
             length = last
         lengths[m] = length.astype(np.int64)
     longest = _longest_share(lengths, shapes, tokens, len(rows))
     for m, length in lengths.items():
-        if shapes[m] != STAND_IN:
-            usual = np.maximum(1, np.ceil(longest * shapes[m][0])).astype(np.int64)
+        if not _is_stand_in(shapes[m]):
+            usual = np.maximum(1, np.ceil(longest * _steps(shapes[m]))).astype(np.int64)
             lengths[m] = np.where(length > 0, length, usual)
     return lengths
 
@@ -191,11 +196,26 @@ def _longest_share(
     An absent modality is taken to be as long.
     """
     shares = [np.zeros(size)]
-    shares += [length / shapes[m][0] for m, length in lengths.items() if shapes[m] != STAND_IN]
+    shares += [n / _steps(shapes[m]) for m, n in lengths.items() if not _is_stand_in(shapes[m])]
     if tokens is not None:
         words = tokens[:, 1].sum(axis=1)
-        shares.append(np.where(words > 2, words / shapes[TEXT_BERT][1], 0))
+        shares.append(np.where(words > 2, words / (shapes[TEXT_BERT][1] or 1), 0))
     return np.clip(np.max(shares, axis=0), 0, 1)
+
+
+def _steps(shape: Shape) -> int:
+    """Steps in training; 1 where they are not known, so that any clip is at least as long."""
+    return shape[0] or 1
+
+
+def _are_aligned(one: Shape, other: Shape) -> bool:
+    """Whether sequences had as many steps in training."""
+    return one[0] is not None and one[0] == other[0]
+
+
+def _is_stand_in(shape: Shape) -> bool:
+    """Whether training data lacked a modality of this shape."""
+    return (_steps(shape), shape[1]) == STAND_IN
 
 
 def _has_token_mask(clips: Clips, steps: int) -> bool:
@@ -217,7 +237,7 @@ def _share_of_unknown_words(tokens: np.ndarray) -> np.ndarray:
     return np.where(words > 0, unknown / np.maximum(words, 1), 1.0)
 
 
-def _check_width(place: str, key: str, width: int, wanted: int) -> None:
+def _check_width(place: str, key: str, width: int, wanted: int | None) -> None:
     if width != wanted:
         raise ValueError(
             f"{place}: `{key}` must have {wanted} columns, as the run was trained with. "

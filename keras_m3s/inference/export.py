@@ -6,7 +6,8 @@
 The exported model must reproduce the run's predictions, or nothing is kept. Its inputs are those of
 the run's model, by name, such as `audio` `(batch, steps, dim)` and `audio_length` `(batch,)`. The
 batch size is free; the number of steps is that of training: pad shorter sequences with zeros, and
-pass zeros for what is missing. The output is the prediction `(batch, outputs)`: scores, or logits.
+pass zeros for what is missing. A model of one's own takes NaN for what is missing, and fills it as
+in training. The output is the prediction `(batch, outputs)`: scores, or logits.
 Inputs that the model does not read are left out.
 
 A run loads on any backend, whichever it was trained on, so each format uses the backend that
@@ -27,7 +28,7 @@ import numpy as np
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.inference.formats import EXPORT_FORMATS
 from keras_m3s.inference.trained_model import CLS, SEP, RunModel
-from keras_m3s.modalities import INDEX, MODALITIES, TEXT_BERT, length_key
+from keras_m3s.modalities import INDEX, TEXT_BERT, length_key
 from keras_m3s.utils import atomic_files
 
 __all__ = ["TOLERANCE", "export"]
@@ -106,6 +107,8 @@ def export(
 def random_inputs(model: RunModel, size: int, seed: int) -> dict[str, np.ndarray]:
     """Random inputs of a model: sequences of different lengths, some of them all zero.
 
+    Those of a model that fills what is missing have cells that are NaN.
+
     Args:
         model: Model of a trained run.
         size: Batch size.
@@ -118,16 +121,34 @@ def random_inputs(model: RunModel, size: int, seed: int) -> dict[str, np.ndarray
     batch: dict[str, np.ndarray] = {}
     for key, shape in model.shapes.items():
         if key == TEXT_BERT:
-            batch[key] = _random_tokens(rng, size, shape[1])
-        elif key in MODALITIES:
-            length = rng.integers(1, shape[0] + 1, size).astype(np.int32)
-            features = rng.normal(size=(size, *shape)).astype(np.float32)
-            features[np.arange(shape[0]) >= length[:, None]] = 0
+            batch[key] = _random_tokens(rng, size, _known(model, key, shape)[1])
+        elif len(shape) == 1:
+            values = rng.normal(size=(size, *_known(model, key, shape)))
+            batch[key] = values.astype(np.float32)
+        elif len(shape) == 2:
+            steps, dim = _known(model, key, shape)
+            length = rng.integers(1, steps + 1, size).astype(np.int32)
+            features = rng.normal(size=(size, steps, dim)).astype(np.float32)
+            features[np.arange(steps) >= length[:, None]] = 0
             features[rng.uniform(size=size) < 0.2] = 0  # the whole modality is missing
             batch[key], batch[length_key(key)] = features, length
+        if model.fills and key in batch and batch[key].dtype.kind == "f":
+            batch[key][rng.uniform(size=batch[key].shape) < 0.2] = np.nan
     if TEXT_BERT in batch:
         batch[length_key("text")] = batch[TEXT_BERT][:, 1].sum(axis=1).astype(np.int32)
     return {key: batch[key] for key in model.shapes if key in batch and key != INDEX}
+
+
+def _known(model: RunModel, key: str, shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """The shape of an input, which must be known as a whole."""
+    known = tuple(size for size in shape if size is not None)
+    if len(known) < len(shape):
+        raise ValueError(
+            "A run must tell the number of steps of its inputs to be exported. Received: a run of "
+            f"{model.experiment.model} from an older version, which did not keep that of {key!r}. "
+            "Train it again; `keras-m3s predict` reads it as it is."
+        )
+    return known
 
 
 def _random_tokens(rng: np.random.Generator, size: int, steps: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import TextIO, TypeAlias
 import numpy as np
 
 from keras_m3s.inference import clips as clip_inputs
+from keras_m3s.inference import recordings
 from keras_m3s.inference.clips import Clips
 from keras_m3s.inference.formats import PREDICTION_FORMATS
 from keras_m3s.inference.trained_model import RunModel
@@ -35,19 +36,21 @@ def rows(model: RunModel, clips: Clips, batch_size: int = 64) -> Iterator[Row]:
 
     Yields:
         Dict with `id`; `prediction`, a score or the index of a class; for classes `logit_0`, ...;
-        and `missing_audio`, `missing_vision`, `missing_text`, shares in [0, 1], see
-        `keras_m3s.inference.clips.inputs`.
+        and `missing_audio`, `missing_vision`, `missing_text`, or whatever modalities there are,
+        shares in [0, 1], see `keras_m3s.inference.clips.inputs` and, for models of one's own,
+        `keras_m3s.inference.recordings.inputs`.
 
     Raises:
         ValueError: The clips hold no modality that the model reads, or one of another width.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be >= 1. Received: {batch_size}.")
-    clip_inputs.check(model.shapes, clips)
+    reading = recordings if model.fills else clip_inputs
+    reading.check(model.shapes, clips)
     size = max(1, min(batch_size, len(clips)))
     for start in range(0, len(clips), size):
         batch = range(start, min(start + size, len(clips)))
-        x, missing = clip_inputs.inputs(model.shapes, clips, batch)
+        x, missing = reading.inputs(model.shapes, clips, batch)
         # The last batch is filled up: another batch size would be compiled anew.
         full = {key: array[np.arange(size) % len(batch)] for key, array in x.items()}
         outputs = model.predict(full)[: len(batch)]

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_m3s.experiments.checkpoints import best_model
+from keras_m3s.experiments.own_model import read_spec
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.layers.text_states import TextStates
-from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT
+from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT, length_key
+from keras_m3s.registry import models
 
 CLS, SEP = 101, 102
 """Ids of [CLS] and [SEP] in BERT's vocabularies, English and Chinese."""
@@ -21,19 +23,32 @@ class RunModel:
 
     Attributes:
         experiment: The run's `Experiment`.
-        model: The base model, without the missing-modality transform.
-        shapes: Name of an input -> its shape in training, without the batch axis.
+        model: The base model, without the missing-modality transform; a model of one's own with
+            it, since it fills what is missing.
+        shapes: Name of an input -> its shape in training, without the batch axis. Runs of MMIN
+            that version 0.1.0 trained do not tell the number of steps: there it is `None`.
+        fills: Whether the model takes NaN for what is missing.
 
     Raises:
         FileNotFoundError: `run` is no run directory, or has no model yet.
         DamagedRunError: A file of the run cannot be read.
     """
 
+    shapes: dict[str, tuple[int | None, ...]]
+
     def __init__(self, run: RunDirectory) -> None:
         self.experiment = run.experiment()
-        self.model = best_model(run, compile=False).model
+        trained = best_model(run, compile=False)
+        self.fills = models.is_own(self.experiment.model)
+        if self.fills:
+            spec = read_spec(run)
+            lengths: dict[str, tuple[int, ...]] = {length_key(m): () for m in spec.lengths}
+            self.model = trained
+            self.shapes = {**spec.inputs, **lengths}
+            return
+        self.model = trained.model
         built = self.model.get_build_config()["input_shape"]
-        self.shapes: dict[str, tuple[int, ...]] = {
+        self.shapes = {
             key: tuple(shape[1:]) for key, shape in built.items() if key not in (DRAWS, COMPLEMENT)
         }
         # Data sets may hold both kinds of text. A model reads one of them; the other is optional.

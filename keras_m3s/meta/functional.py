@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import keras
 
+from keras_m3s.utils import keras_private
+
 Tensor: TypeAlias = Any
 """A tensor of Keras' backend, or what the backend converts to one."""
 
@@ -49,10 +51,24 @@ class LossOutput(NamedTuple):
 LossFunction: TypeAlias = Callable[[Values, State, Batch], LossOutput]
 """`(theta, state, batch) -> LossOutput`, a pure function."""
 
+
+class OfOptimizer(NamedTuple):
+    """What a step takes of the optimizer besides its update.
+
+    Attributes:
+        loss_scale: The factor that it puts on a loss, or `None` if it has none.
+        averages: Moving averages of the trainable variables, in their order, or `None` if it keeps
+            none. Before its first update they are the variables' own values.
+    """
+
+    loss_scale: Tensor | None = None
+    averages: Values | None = None
+
+
 BatchGradient: TypeAlias = Callable[
-    [Values, State, Batch, Tensor | None], tuple[Values, LossOutput, Batch]
+    [Values, State, Batch, OfOptimizer], tuple[Values, LossOutput, Batch]
 ]
-"""`(theta, state, batch, loss_scale)` to the gradients of the scaled loss, the `LossOutput` whose
+"""`(theta, state, batch, of_optimizer)` to the gradients of the scaled loss, the `LossOutput` whose
 loss and state count, and the rows that its outputs are for."""
 
 
@@ -147,6 +163,30 @@ def loss_scale(optimizer: keras.optimizers.Optimizer) -> Tensor | None:
     if not scales and getattr(optimizer, "loss_scale_factor", None) is None:
         return None
     return optimizer.scale_loss(keras.ops.ones((), "float32"))
+
+
+def of_optimizer(model: Model, theta: Values) -> OfOptimizer:
+    """What a step takes of the optimizer, from its variables' current values.
+
+    Args:
+        model: A compiled model whose optimizer is built.
+        theta: Values of its trainable variables.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    averages = None
+    if optimizer.use_ema:
+        started = keras.ops.greater(optimizer.iterations, 0)
+        kept = keras_private.averages(optimizer, model.trainable_variables)
+        averages = [
+            keras.ops.where(started, keras.ops.cast(average, value.dtype), value)
+            for average, value in zip(kept, theta, strict=True)
+        ]
+    return OfOptimizer(loss_scale(model.optimizer), averages)
+
+
+def scaled_loss(output: LossOutput, scale: Tensor | None) -> tuple[Tensor, LossOutput]:
+    """The scaled loss, and the output as it is."""
+    return output.loss if scale is None else output.loss * scale, output
 
 
 def batch_size(x: Any) -> Any:

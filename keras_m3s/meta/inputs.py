@@ -115,6 +115,8 @@ class ModelInputs:
 
     def _nothing(self, name: str, rows: Any, features: Mapping[str, Any]) -> Tensor:
         shape = self.shapes.get(name)
+        if shape is None and self.keys is not None:
+            raise ValueError(self._unknown(name))
         if shape is None:
             raise ValueError(
                 f"The shape of an absent modality must be known. Received: {tuple(features)} "
@@ -127,6 +129,21 @@ class ModelInputs:
             for axis, size in enumerate(shape[1:], 1)
         ]
         return ops.full((rows, *sizes), float("nan"), dtype=keras.backend.floatx())
+
+    def _unknown(self, name: str) -> str:
+        """What is wrong with a modality that is no input of the model."""
+        if self.kind is dict:
+            return (
+                f"`missing` must name inputs of the model, {self.keys}. Received: {name!r}. "
+                "Take these names for `missing_rate` or `modalities`."
+            )
+        names = () if self.missing is None else self.missing.modalities
+        return (
+            f"`inputs` must be a dict with the modalities {names}, or a list of Inputs with these "
+            f"names. Received: Inputs with the names {self.keys}. Name each by "
+            "`keras.Input(..., name=...)`; or name all, in the model's order, by "
+            "`MissingModality(modalities=...)`."
+        )
 
     def note(self, features: Mapping[str, Any]) -> None:
         """Remembers the shapes of modalities, for when one is absent."""
@@ -195,6 +212,13 @@ def without_none(x: Structure) -> Structure:
     """Inputs without the entries of a dict that are `None`: absent modalities."""
     if isinstance(x, Mapping):
         return {name: value for name, value in x.items() if value is not None}
+    return x
+
+
+def checked(x: Structure) -> Structure:
+    """Inputs without absent modalities; infinity is refused, see `check_finite`."""
+    x = without_none(x)
+    check_finite(x)
     return x
 
 

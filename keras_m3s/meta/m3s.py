@@ -40,6 +40,7 @@ class M3S(MetaModel):
         inner_learning_rate: alpha, see `MetaModel`.
         first_order: See `MetaModel`.
         site: `"raw"` or `"encoded"`, see `WithMissing`.
+        **kwargs: Options of `MetaModel` and `WithMissing`.
 
     Raises:
         ValueError: As `MetaModel` and `WithMissing`.

@@ -8,21 +8,24 @@ in evaluation alike.
 import inspect
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
-from keras_m3s.meta import backend, export
+from keras_m3s.meta import backend, export, functional, passes
+from keras_m3s.meta import consistency as _consistency
 from keras_m3s.meta import inputs as _inputs
+from keras_m3s.meta.arguments import check_arguments
+from keras_m3s.meta.consistency import Consistency
 from keras_m3s.meta.draws import add_draws
+from keras_m3s.meta.functional import Batch, LossOutput, OfOptimizer, State, Tensor, Values
 from keras_m3s.meta.inputs import TRANSFORMED, ModelInputs
 from keras_m3s.meta.labels import without_nan
 from keras_m3s.missing import MissingModality
-from keras_m3s.modalities import COMPLEMENT, DRAWS
+from keras_m3s.missing.transform import TEXT
+from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT
 from keras_m3s.utils import keras_private
-
-SITES = ("raw", "encoded")
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
@@ -41,6 +44,12 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
         missing: `MissingModality`, or `None` for the model as it is.
         site: Where T is applied: `"raw"` to the inputs, `"encoded"` to the vectors between `encode`
             and `fuse`, which takes a layer with `axis="feature"`.
+        consistency: Weight >= 0 of a penalty on differences between predictions for the same rows
+            under two draws, in training; a dict of weights for several outputs, or a
+            `keras_m3s.meta.consistency.Consistency`. Each row then counts twice.
+        teacher: `"complete"` or `"average"`: the predictions under one draw follow those of the
+            model, or of the optimizer's averaged weights, on what was measured. By itself at
+            weight 1.
 
     Raises:
         ValueError: If an argument is not of these kinds, the model has a training, testing or
@@ -49,40 +58,27 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
     Reference: M3S, section 4.4 (ORIG, ORIG + SPL-TRN).
     """
 
+    # Entries of the configuration that are objects by themselves.
+    _objects: ClassVar[tuple[str, ...]] = ("model", "missing", "consistency")
+
     def __init__(
         self,
         model: keras.Model,
         missing: MissingModality | None = None,
         site: str = "raw",
+        consistency: float | Mapping[str, float] | Consistency | None = None,
+        teacher: str | None = None,
         **kwargs: Any,
     ) -> None:
         # Inputs reach the wrapped model as they are: draws among them would not survive float16.
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
-        if not isinstance(model, keras.Model):
-            raise ValueError(f"`model` must be a keras.Model. Received: {type(model).__name__}.")
-        if missing is not None and not isinstance(missing, MissingModality):
-            raise ValueError(
-                "`missing` must be a keras_m3s.MissingModality layer or None. "
-                f"Received: {type(missing).__name__}."
-            )
-        if site not in SITES:
-            raise ValueError(f"`site` must be one of {SITES}. Received: site={site!r}.")
-        if site == "encoded" and not (hasattr(model, "encode") and hasattr(model, "fuse")):
-            raise ValueError(
-                "With site='encoded' the model must have `encode(inputs, training)` and "
-                f"`fuse(encoded, training)`. Received: {type(model).__name__}, which has not."
-            )
-        for step in ("train_step", "test_step", "predict_step"):
-            if getattr(type(model), step) is not getattr(keras.Model, step):
-                raise ValueError(
-                    f"`model` must not have a `{step}` of its own, which the wrapper would never "
-                    f"call. Received: {type(model).__name__}.{step}. Put its loss into "
-                    "`compute_loss` or `add_loss`."
-                )
+        check_arguments(model, missing, site)
+        self.consistency = _consistency.get(consistency, teacher, missing)
         self.model = model
         self.missing = missing
         self.site = site
+        self._penalty = None if self.consistency is None else passes.mean_penalty()
         self._inputs = ModelInputs(model, missing)
         if missing is not None and self._inputs.wants_presence:
             missing.presence = True
@@ -145,11 +141,11 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
             return self.model(inputs)
         return self.model(inputs, training=training)
 
-    def _transform(self, inputs: Any) -> Any:
+    def _transform(self, inputs: Any, missing: MissingModality | None) -> Any:
         """`inputs` with T applied once for several passes: raw features, whose draws are there."""
-        if self.missing is None or self.site != "raw":
+        if missing is None or self.site != "raw":
             return inputs
-        return {**inputs, TRANSFORMED: self._apply_missing(inputs, self.missing)}
+        return {**inputs, TRANSFORMED: self._apply_missing(inputs, missing)}
 
     def _apply_missing(self, features: Mapping[str, Any], missing: MissingModality) -> Any:
         """What the model takes of raw features, with holes as their draws say."""
@@ -165,6 +161,8 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
         if not getattr(self.model, "uses_complement", False):
             return features
         present = {m: features[m] for m in missing.modalities if m in features}
+        if TEXT in missing.modalities and TEXT_BERT in features:
+            present[TEXT_BERT] = features[TEXT_BERT]
         return {**features, COMPLEMENT: present}
 
     # Loss and metrics are the wrapped model's; the wrapper has the optimizer and the loop.
@@ -205,7 +203,29 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        return self.model.metrics if self.compiled else []
+        if not self.compiled:
+            return []
+        own = [] if self._penalty is None else [self._penalty]
+        return [*self.model.metrics, *own]
+
+    # Keras calls it with `(state, data)` on JAX, elsewhere with `(data)`.
+    def train_step(self, *arguments: Any) -> Any:
+        if self.consistency is None:
+            return super().train_step(*arguments)
+        return backend.train_step(self, self._batch_gradient, *arguments)
+
+    def _batch_gradient(
+        self, theta: Values, state: State, batch: Batch, of_optimizer: OfOptimizer
+    ) -> tuple[Values, LossOutput, Batch]:
+        """The gradient of a batch, as a pure function; a `functional.BatchGradient`."""
+        loss = passes.loss_of(self, of_optimizer)
+        (batch,), state = passes.with_draws(self, theta, state, (batch, self.missing))
+
+        def batch_loss(values: Values) -> tuple[Tensor, LossOutput]:
+            return functional.scaled_loss(loss(values, state, batch), of_optimizer.loss_scale)
+
+        gradients, output = backend.gradient(batch_loss, theta)
+        return gradients, passes.with_mean_penalty(self, theta, output, batch), batch
 
     def compute_loss(
         self,
@@ -239,20 +259,20 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
         """
         validation = settings.get("validation_data")
         if isinstance(validation, (tuple, list)):
-            settings["validation_data"] = (_checked(validation[0]), *validation[1:])
+            settings["validation_data"] = (_inputs.checked(validation[0]), *validation[1:])
         with backend.weights_survive(self):
-            return super().fit(_checked(x), y, *arguments, **settings)
+            return super().fit(_inputs.checked(x), y, *arguments, **settings)
 
     def evaluate(self, x: Any = None, y: Any = None, *arguments: Any, **settings: Any) -> Any:
         """As `keras.Model.evaluate`. Holes are cut if the inputs bring `draws`."""
         self._warn_without_draws(x, settings)
         with backend.weights_survive(self):
-            return super().evaluate(_checked(x), y, *arguments, **settings)
+            return super().evaluate(_inputs.checked(x), y, *arguments, **settings)
 
     def predict(self, x: Any, *arguments: Any, **settings: Any) -> Any:
         """As `keras.Model.predict`."""
         with backend.weights_survive(self):
-            return super().predict(_checked(x), *arguments, **settings)
+            return super().predict(_inputs.checked(x), *arguments, **settings)
 
     def _warn_without_draws(self, x: Any, settings: Mapping[str, Any]) -> None:
         within_fit = "_use_cached_eval_dataset" in settings
@@ -271,9 +291,14 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
     def export(
         self, filepath: Any, format: str = "tf_saved_model", *arguments: Any, **settings: Any
     ) -> Any:
-        """As `keras.Model.export`; the exported program takes NaN for what is missing."""
+        """As `keras.Model.export`; the exported program takes NaN for what is missing.
+
+        Raises:
+            ValueError: Keras does not export this model in this format on this backend.
+        """
         if settings.get("input_signature") is None:
             settings["input_signature"] = export.signature(self.model)
+        backend.check_export(format, settings["input_signature"])
         return super().export(filepath, format, *arguments, **settings)
 
     def quantize(self, *arguments: Any, **settings: Any) -> Any:
@@ -304,6 +329,7 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
             "model": keras.saving.serialize_keras_object(self.model),
             "missing": keras.saving.serialize_keras_object(self.missing),
             "site": self.site,
+            "consistency": keras.saving.serialize_keras_object(self.consistency),
         }
 
     @classmethod
@@ -311,7 +337,7 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
         cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> "WithMissing":
         config = dict(config)
-        for name in ("model", "missing"):
+        for name in cls._objects:
             if name in config:
                 config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         return cls(**config)
@@ -329,10 +355,3 @@ def strip(model: keras.Model) -> keras.Model:
     while isinstance(model, WithMissing):
         model = model.model
     return model
-
-
-def _checked(x: Any) -> Any:
-    """Inputs without absent modalities; infinity is refused."""
-    x = _inputs.without_none(x)
-    _inputs.check_finite(x)
-    return x

@@ -35,6 +35,13 @@ def mae(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
     return float(np.mean(np.abs(pred - true)))
 
 
+def rmse(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
+    """Root of the mean squared error of scores `(batch,)` or `(batch, 1)`."""
+    true, pred = _scores(y_true, y_pred)
+    scale = np.abs(pred - true).max()  # squares of large errors would overflow
+    return float(scale * np.sqrt(np.mean(((pred - true) / scale) ** 2))) if scale > 0 else 0.0
+
+
 def corr(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
     """Pearson correlation between predicted and true sentiment.
 
@@ -126,6 +133,34 @@ def f1(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, average: str = "weighted") 
     return float(f1_score(true, pred, average=average, zero_division=0))
 
 
+def auroc(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> float:
+    """Area under the ROC curve of two classes: how often a 1 has the higher score than a 0.
+
+    Args:
+        y_true: Int array `(batch,)` of 0 and 1.
+        y_score: Float array `(batch,)`, higher for class 1: a probability, a logit.
+
+    Returns:
+        Scalar in [0, 1]; NaN if a class has no example.
+
+    Raises:
+        ValueError: If the arrays are empty, differ in size, or hold other classes or NaN.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    true, scores = _two_classes(y_true, y_score)
+    return float(roc_auc_score(true, scores)) if 0 < true.sum() < true.size else float("nan")
+
+
+def auprc(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> float:
+    """Area under the precision-recall curve of class 1, as average precision; as `auroc`."""
+    from sklearn.metrics import average_precision_score
+
+    true, scores = _two_classes(y_true, y_score)
+    known = 0 < true.sum() < true.size
+    return float(average_precision_score(true, scores)) if known else float("nan")
+
+
 def regression_metrics(
     y_true: npt.ArrayLike, y_pred: npt.ArrayLike, dataset: str = "cmu_mosi"
 ) -> dict[str, float]:
@@ -167,10 +202,25 @@ def regression_metrics(
     }
 
 
+def score_metrics(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, float]:
+    """Metrics of scores that are no sentiment: `mae`, `rmse`, `corr`; arguments as of `mae`."""
+    true, pred = _scores(y_true, y_pred)
+    return {"mae": mae(true, pred), "rmse": rmse(true, pred), "corr": corr(true, pred)}
+
+
 def classification_metrics(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, float]:
-    """All metrics of classes, `acc`, `uar` and weighted `f1`, in the paper's order; see `f1`."""
+    """All metrics of classes, `acc`, `uar` and weighted `f1`, in the paper's order; see `f1`.
+
+    Scores `(batch, 2)` of two classes give `auroc` and `auprc` of class 1 as well, by the
+    difference of the two.
+    """
     true, pred = _classes(y_true, y_pred)
-    return {"acc": accuracy(true, pred), "uar": uar(true, pred), "f1": f1(true, pred)}
+    found = {"acc": accuracy(true, pred), "uar": uar(true, pred), "f1": f1(true, pred)}
+    scores = np.asarray(y_pred, "float64")
+    if scores.ndim == 2 and scores.shape[1] == 2:
+        apart = scores[:, 1] - scores[:, 0]
+        found |= {"auroc": auroc(true, apart), "auprc": auprc(true, apart)}
+    return found
 
 
 def _scores(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> tuple[Array, Array]:
@@ -188,6 +238,17 @@ def _classes(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> tuple[Array, Array
                 "For sentiment scores use `regression_metrics`."
             )
     return _same_size(true.ravel().astype("int64"), pred.ravel().astype("int64"))
+
+
+def _two_classes(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> tuple[Array, Array]:
+    true, scores = _same_size(
+        _finite("y_true", y_true).ravel(), _finite("y_score", y_score).ravel()
+    )
+    if not np.isin(true, (0, 1)).all():
+        raise ValueError(
+            f"`y_true` must hold the classes 0 and 1. Received: {np.unique(true)[:5]}."
+        )
+    return true, scores
 
 
 def _finite(name: str, y: npt.ArrayLike) -> Array:

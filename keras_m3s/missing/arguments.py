@@ -72,21 +72,41 @@ def as_conditions(
     return found
 
 
-def as_fillings(fill: Any) -> float | dict[str, float]:
-    """Returns `fill` as a number or a dict of numbers."""
+Fill = float | list[float]
+"""A number for all channels, or one for each."""
+
+
+def as_fillings(fill: Any) -> float | dict[str, Fill]:
+    """Returns `fill` as a number, or a dict of numbers and of lists of such."""
     if isinstance(fill, Mapping):
         return {name: _filling(value) for name, value in fill.items()}
-    return _filling(fill)
+    return _number(fill)
 
 
-def _filling(value: Any) -> float:
+def _filling(value: Any) -> Fill:
+    if np.ndim(value) == 1 and not isinstance(value, str):
+        return [_number(one) for one in np.asarray(value).tolist()]
+    return _number(value)
+
+
+def _number(value: Any) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not np.isfinite(value):
         raise ValueError(
-            "`fill` must be a finite number, a dict from modalities to such, or 'learned'. "
-            f"Received: fill={value!r}."
+            "`fill` must be a finite number, a dict from modalities to such or to a number for "
+            f"each channel, or 'learned'. Received: fill={value!r}."
         )
     return float(value)
+
+
+def check_channels(fill: Mapping[str, Any], name: str, channels: int | None) -> None:
+    """Raises `ValueError` if there are numbers for each channel, but not as many as channels."""
+    given = fill.get(name)
+    if isinstance(given, list) and channels is not None and len(given) != channels:
+        raise ValueError(
+            f"`fill` must have a number for each of the {channels} channels of {name!r}. "
+            f"Received: {len(given)}."
+        )
 
 
 def as_groups(groups: Iterable[Sequence[str]] | None) -> tuple[tuple[str, ...], ...]:

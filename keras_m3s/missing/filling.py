@@ -108,7 +108,7 @@ def _rescaling(kept: Tensor, true: Tensor, values: Tensor) -> Tensor:
 
 def _shaped(given: float | Tensor, place: Place) -> Tensor:
     """Adds axes to a filling, so that a vector lies on the channel axis."""
-    given = ops.cast(given, place.values.dtype)
+    given = ops.cast(ops.convert_to_tensor(given), place.values.dtype)
     if len(given.shape) == 0:
         return given
     rank = len(place.values.shape)

@@ -18,6 +18,7 @@ from keras_m3s.missing.arguments import (
     as_fillings,
     as_groups,
     as_range,
+    check_channels,
     check_inputs,
     grouped_columns,
 )
@@ -87,8 +88,9 @@ class MissingModality(keras.layers.Layer):
             empty set is a complete sample.
         groups: Tuples of modalities that share their draws, and so are missing together: sensors of
             one device.
-        fill: What stands in a hole: a number, a dict modality -> number, or `"learned"`: a
-            trainable vector for each modality, one number a channel, that begins at 0.
+        fill: What stands in a hole: a number, a dict modality -> number or a list of one for each
+            channel, or `"learned"`: a trainable vector for each modality, one number a channel,
+            that begins at 0.
         rescale: Whether what is left of a modality is multiplied by 1 / (share left), as
             `keras.layers.Dropout` does.
         presence: Whether to add `{modality}_present`, of the modality's shape: 1 where a value was
@@ -112,7 +114,7 @@ class MissingModality(keras.layers.Layer):
         pattern: mixture.Spec = patterns.PAPER,
         conditions: Iterable[Sequence[str]] | None = None,
         groups: Iterable[Sequence[str]] | None = None,
-        fill: float | str | Mapping[str, float] = 0.0,
+        fill: float | str | Mapping[str, Any] = 0.0,
         rescale: bool = False,
         presence: bool = False,
         **kwargs: Any,
@@ -143,7 +145,7 @@ class MissingModality(keras.layers.Layer):
         self._recorded: dict[str, np.ndarray] = {}
         if names is not None:
             self._name(names, missing_rate if isinstance(missing_rate, Mapping) else {})
-            if self.fill != LEARNED:
+            if not isinstance(self.fill, (str, Mapping)):
                 self.built = True
         else:
             as_axes(axis, None)
@@ -174,14 +176,17 @@ class MissingModality(keras.layers.Layer):
         shapes = self.view.split_shapes(input_shape)
         if not self._rates:
             self._name(modalities_in(shapes), {})
-        if self.fill == LEARNED:
-            for name, axis in zip(self._rates, self._axes, strict=True):
-                if name in shapes:
-                    shape = shapes[name]
-                    at = channel_axis(axis_of(axis, len(shape)), len(shape))
-                    self._fill_vectors[name] = self.add_weight(
-                        shape=(shape[at],), initializer="zeros", name=f"fill_{name}"
-                    )
+        for name, axis in zip(self._rates, self._axes, strict=True):
+            if name not in shapes:
+                continue
+            shape = shapes[name]
+            channels = shape[channel_axis(axis_of(axis, len(shape)), len(shape))]
+            if self.fill == LEARNED:
+                self._fill_vectors[name] = self.add_weight(
+                    shape=(channels,), initializer="zeros", name=f"fill_{name}"
+                )
+            elif isinstance(self.fill, Mapping):
+                check_channels(self.fill, name, channels)
         self.built = True
 
     @property
@@ -237,6 +242,15 @@ class MissingModality(keras.layers.Layer):
             kept = np.unique(np.linspace(0, len(values) - 1, min(rows, len(values))).astype(int))
             self._recorded[name] = np.isnan(values[kept])
 
+    def share_fill(self, other: "MissingModality") -> None:
+        """Fills holes as another layer of the same modalities has learned to.
+
+        Args:
+            other: A layer with `fill="learned"` that is built; its vectors are shared.
+        """
+        self._fill_vectors = other._fill_vectors
+        self.built = True
+
     def sample_draws(self, batch_size: Any) -> Any:
         """Fresh draws `(batch_size, modalities, 2)` from the layer's seed state."""
         return sample_draws(batch_size, len(self._rates), self.seed_generator)
@@ -262,6 +276,7 @@ class MissingModality(keras.layers.Layer):
             for name in self._rates
             if not isinstance(fillings, Mapping) or name in fillings
         }
+        values = {n: np.array(v) if isinstance(v, list) else v for n, v in values.items()}
         return Holes(
             names=self.modalities,
             rates=ops.convert_to_tensor(self._rate_state),

@@ -8,6 +8,7 @@ that rate:
     span      one run of floor(length * r) positions: the paper's T, see `span`
     frames    each position independently with probability r: LNLN and its followers (protocol P1)
     modality  each modality as a whole with probability r, or one of given conditions: MMIN (P3)
+    six-conditions  one of MMIN's six conditions, whatever the rate
     recorded  the missing values of a recorded row, see `MissingModality.adapt`
     none      nothing, for mixtures
     mar, mnar depending on the values, see `keras_m3s.missing.value_patterns`
@@ -157,6 +158,20 @@ def modality_masks(request: Request) -> list[Tensor]:
         within = inside(_positions(place), place.length)
         masks.append(ops.logical_and(gone[:, place.column, None], within))
     return masks
+
+
+def conditions_masks(request: Request) -> list[Tensor]:
+    """One of `MMIN_CONDITIONS` for each sample; returns as `span_masks`.
+
+    Raises:
+        ValueError: Modalities are not those of the conditions.
+    """
+    if set(request.names) != set().union(*MMIN_CONDITIONS.values()):
+        raise ValueError(
+            "Pattern 'six-conditions' must have the modalities audio, vision and text. Received: "
+            f"{request.names}. For others take pattern='modality' and `conditions=`."
+        )
+    return modality_masks(request._replace(conditions=tuple(MMIN_CONDITIONS.values())))
 
 
 def no_masks(request: Request) -> list[Tensor]:

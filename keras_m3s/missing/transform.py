@@ -113,7 +113,7 @@ def apply(
     Args:
         inputs: Dict of features and lengths, see `keras_m3s.modalities`. Other entries pass
             unchanged. Of a nested dict `complement` of features, only what is removed here is kept:
-            X(1-m) beside X m.
+            X(1-m) beside X m; of its `text_bert` the ids in the holes, elsewhere 0.
         draws: Float tensor `(batch, modalities, 2)`, in the order of `missing_rate`; `None` for NaN
             alone.
         missing_rate: Dict modality -> `(low, high)`.
@@ -156,13 +156,17 @@ def cut(inputs: Mapping[str, Any], draws: Tensor | None, holes: Holes) -> dict[s
             places[modality, "kept"] = _place(column, inputs, modality, axis)
         if modality in complement:
             places[modality, "removed"] = _place(column, {**inputs, **complement}, modality, axis)
-        if modality == TEXT and TEXT_BERT in inputs and axis == "time":
-            places[TEXT_BERT, "kept"] = _place_of_tokens(column, inputs[TEXT_BERT])
-    if not places:
-        return outputs
-    masks = _masks(list(places.values()), draws, holes)
+        if modality == TEXT and axis == "time":
+            for part, source in (("kept", inputs), ("removed", complement)):
+                if TEXT_BERT in source:
+                    places[TEXT_BERT, part] = _place_of_tokens(column, source[TEXT_BERT])
+        elif modality == TEXT and TEXT_BERT in complement:
+            complement[TEXT_BERT] = _removed_tokens(complement[TEXT_BERT], None)
+    masks = _masks(list(places.values()), draws, holes) if places else []
     for ((name, part), place), missing in zip(places.items(), masks, strict=True):
-        if name == TEXT_BERT:
+        if name == TEXT_BERT and part == "removed":
+            complement[name] = _removed_tokens(complement[name], missing)
+        elif name == TEXT_BERT:
             if missing is not None:
                 outputs[name] = _hide_tokens(inputs[name], missing)
         elif part == "removed":
@@ -227,3 +231,11 @@ def _hide_tokens(text_bert: Tensor, missing: Tensor) -> Tensor:
     ids, present, segments = text_bert[:, 0], text_bert[:, 1], text_bert[:, 2]
     unknown = ops.cast(UNKNOWN_TOKEN, ids.dtype)
     return ops.stack([ops.where(missing, unknown, ids), present, segments], axis=1)
+
+
+def _removed_tokens(text_bert: Tensor, missing: Tensor | None) -> Tensor:
+    """The token ids that a pattern removed, and 0 elsewhere."""
+    ids, present, segments = text_bert[:, 0], text_bert[:, 1], text_bert[:, 2]
+    zeros = ops.zeros_like(ids)
+    removed = zeros if missing is None else ops.where(missing, ids, zeros)
+    return ops.stack([removed, present, segments], axis=1)

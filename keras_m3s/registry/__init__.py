@@ -1,4 +1,4 @@
-"""What is known of a model, a method, a data set or a pattern by name: Keras-free cards.
+"""What is known of a model, method, data set, pattern or protocol by name: Keras-free cards.
 
     models.CARDS["misa"].title                        "MISA"
     registry.load(models.CARDS["misa"].model)         the class `keras_m3s.models.MISA`

@@ -1,6 +1,10 @@
 """The patterns of missingness by name; the masks are made in `keras_m3s.missing.patterns`."""
 
 import dataclasses
+from typing import NamedTuple
+
+Rate = tuple[float, float]
+ModalityRates = tuple[tuple[str, Rate], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,20 +15,30 @@ class PatternCard:
         title: As reports print it.
         masks: Import path of its function, a `keras_m3s.missing.patterns.Request` to masks.
         takes_conditions: Whether it can draw from given sets of missing modalities.
-        trained_range: Range of missing rates that its protocol trains on; `None` where the study of
-            protocols leaves it out.
-        tested_rates: Missing rates that its protocol tests at.
     """
 
     title: str
     masks: str
     takes_conditions: bool = False
-    trained_range: tuple[float, float] | None = None
-    tested_rates: tuple[float, ...] = ()
 
 
 PAPER = "span"
 """The pattern of the M3S paper, and the default."""
+
+
+class Condition(NamedTuple):
+    """Missingness to train or test under.
+
+    Attributes:
+        missing_rate: Range of rates `(low, high)`.
+        pattern: Name of a pattern.
+        modality_rates: Modalities with a range of their own, as pairs of name and range.
+    """
+
+    missing_rate: Rate
+    pattern: str = PAPER
+    modality_rates: ModalityRates = ()
+
 
 CARDS: dict[str, PatternCard] = {
     "span": PatternCard(
@@ -34,15 +48,15 @@ CARDS: dict[str, PatternCard] = {
     "frames": PatternCard(
         title="independent frames",
         masks="keras_m3s.missing.patterns:frames_masks",
-        trained_range=(0.0, 1.0),
-        tested_rates=tuple(i / 10 for i in range(10)),
     ),
     "modality": PatternCard(
         title="whole modalities",
         masks="keras_m3s.missing.patterns:modality_masks",
         takes_conditions=True,
-        trained_range=(0.0, 0.7),
-        tested_rates=tuple(i / 10 for i in range(8)),
+    ),
+    "six-conditions": PatternCard(
+        title="MMIN's six conditions",
+        masks="keras_m3s.missing.patterns:conditions_masks",
     ),
     "mar": PatternCard(
         title="missing at random",

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras_m3s.report import curves, names, results
+from keras_m3s.registry import datasets, models
+from keras_m3s.report import curves, names, protocols, results, robustness
 from keras_m3s.report.content import WORSE, Cell, Content, Details, Element, Section, Table
 from keras_m3s.report.groups import (
     SETTING,
@@ -21,39 +22,60 @@ HASH_LENGTH = 12
 """Digits of a fingerprint that the facts show."""
 
 
-def build(runs: Sequence[RunRecord], title: str = "Missing modalities: results") -> Content:
+def build(
+    runs: Sequence[RunRecord],
+    title: str = "Missing modalities: results",
+    command: str | None = None,
+) -> Content:
     """The content of a report.
 
     Args:
         runs: As `read_runs` returns them.
         title: Title of the report.
+        command: The command that made the runs, to print.
     """
     settings = group_runs(with_paper_retests(runs), SETTING)
     trainings = group_runs(runs, TRAINING)
+    beside = any(map(_beside_paper, runs))
     sections = [
-        _results(settings),
+        robustness.section(runs),
+        _results(settings, beside),
         _significance(settings),
         _variations(settings),
-        _learning(trainings),
+        protocols.section(trainings),
+        _learning(trainings, beside),
         _rates(trainings),
-        _matrix(trainings),
-        _coverage(settings),
+        _matrix(trainings, beside),
+        *([_coverage(settings)] if beside else []),
         _runs(runs, trainings),
         _environment(runs),
     ]
     return Content(
         title,
-        _facts(runs),
+        [*_facts(runs), *([("Command", command)] if command else [])],
         _warnings(runs, settings),
         [section for section in sections if section.elements],
         _data(runs, settings, trainings),
+        beside,
     )
 
 
-def _results(settings: Sequence[Group]) -> Section:
+def _beside_paper(run: RunRecord) -> bool:
+    """Whether the paper has something to compare a run with: such a model on such data.
+
+    Generated data counts, which stands in for the paper's. Runs that cannot be read may be of any.
+    """
+    e = run.experiment
+    if not e:
+        return True
+    card = models.CARDS.get(e["model"])
+    return card is not None and bool(card.dataset) and datasets.find(e["dataset"]) is not None
+
+
+def _results(settings: Sequence[Group], beside: bool) -> Section:
     return Section(
         "results",
-        "Results beside the paper's",
+        "Results beside the paper's" if beside else "Results",
         "On the test data, with the model that was best on the validation data unless marked. "
         "There is one table for each data set, model and missing rate.",
         [results.result_table(g, f"results-{i}") for i, g in enumerate(settings, 1)],
@@ -89,13 +111,13 @@ def _variations(settings: Sequence[Group]) -> Section:
     )
 
 
-def _learning(trainings: Sequence[Group]) -> Section:
+def _learning(trainings: Sequence[Group], beside: bool) -> Section:
     found = [curves.learning_figure(g, f"learning-{i}") for i, g in enumerate(trainings, 1)]
     return Section(
         "learning",
         "Learning curves",
-        "As in the paper's Figures 1, 3 and 4. Recorded test values were not used to select epochs "
-        "unless marked.",
+        ("As in the paper's Figures 1, 3 and 4. " if beside else "")
+        + "Recorded test values were not used to select epochs unless marked.",
         [figure for figure in found if figure],
     )
 
@@ -118,11 +140,13 @@ def _rates(trainings: Sequence[Group]) -> Section:
     )
 
 
-def _matrix(trainings: Sequence[Group]) -> Section:
+def _matrix(trainings: Sequence[Group], beside: bool) -> Section:
     return Section(
         "matrix",
         "Missing rate in training × in testing",
-        "The paper's Table 3 is the diagonal of these matrices, its Table 4 one cell beside it.",
+        "The paper's Table 3 is the diagonal of these matrices, its Table 4 one cell beside it."
+        if beside
+        else "The diagonal: tested as trained.",
         curves.matrix_figures(trainings),
     )
 
@@ -148,7 +172,7 @@ def _runs(runs: Sequence[RunRecord], trainings: Sequence[Group]) -> Section:
                 status,
                 Cell(run.name),
                 Cell(names.dataset_title(e["dataset"])),
-                Cell(names.model_title(e["model"])),
+                Cell(names.source_title(e)),
                 Cell(names.method_title(e["method"], short=True) + mark),
                 Cell(names.rate_title(e["missing_rate"])),
                 Cell(names.rate_title(e["test_missing_rate"])),
@@ -249,7 +273,9 @@ def _data(
             for row in results.result_rows(group, [*group.arms, *group.variations])
         ],
         "significance": [row for group in settings for row in significance_rows(group)],
+        "robustness": robustness.rows(runs),
         "learning": [],
+        "protocols": protocols.rows(trainings),
         "rates": [],
         "areas": [],
         "runs": [_run_row(run) for run in runs],

@@ -110,6 +110,7 @@ class Content:
         warnings: Sentences shown before all sections.
         sections: The sections.
         data: File name -> rows, the same numbers in machine-readable form.
+        beside_paper: Whether there are runs that the paper has results beside.
     """
 
     title: str
@@ -117,3 +118,4 @@ class Content:
     warnings: Sequence[str]
     sections: Sequence[Section]
     data: dict[str, list[dict[str, Any]]]
+    beside_paper: bool = True

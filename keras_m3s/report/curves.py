@@ -72,7 +72,7 @@ def learning_figure(group: Group, key: str) -> Figure | None:
         lines = [(arm.label, style, learning(arm, column)) for arm, style in styles]
         lines = [line for line in lines if line[2]]
         if lines:
-            panels.append(_line_panel(title, lines, "epoch", "Epoch"))
+            panels.append(line_panel(title, lines, "epoch", "Epoch"))
     if not panels:
         return None
     legend = [(arm.label, style) for arm, style in styles]
@@ -94,7 +94,8 @@ def by_rate(group: Group, pattern: str, ranges: bool) -> dict[str, dict[Rate, di
     for arm in group.arms:
         for seed, run in arm.runs.items():
             for test in run.tests:
-                if test.pattern == pattern and (test.rate[0] < test.rate[1]) == ranges:
+                alike = test.pattern == pattern and not test.modality_rates
+                if alike and (test.rate[0] < test.rate[1]) == ranges:
                     found.setdefault(arm.label, {}).setdefault(test.rate, {})[seed] = test.metrics
     return {label: rates for label, rates in found.items() if len(rates) > 1}
 
@@ -102,7 +103,10 @@ def by_rate(group: Group, pattern: str, ranges: bool) -> dict[str, dict[Rate, di
 def rate_kinds(group: Group) -> list[tuple[str, bool]]:
     """Arguments `(pattern, ranges)` of `by_rate` for which a group has tests."""
     kinds = dict.fromkeys(
-        (test.pattern, test.rate[0] < test.rate[1]) for run in group.runs for test in run.tests
+        (test.pattern, test.rate[0] < test.rate[1])
+        for run in group.runs
+        for test in run.tests
+        if not test.modality_rates
     )
     return [kind for kind in kinds if by_rate(group, *kind)]
 
@@ -130,7 +134,7 @@ def rate_figure(group: Group, pattern: str, ranges: bool, key: str) -> Figure:
         lines = [line for line in lines if line[2]]
         shade = (100 * low, 100 * high)
         title, xlabel = names.metric_title(metric), "Missing in testing, %"
-        panels.append(_line_panel(title, lines, "rate", xlabel, shade))
+        panels.append(line_panel(title, lines, "rate", xlabel, shade))
     notes = [f"Shaded: the missing rates of training, {names.rate_title((low, high))}."]
     if ranges:
         notes.append("Each point is at the midpoint of a range of rates.")
@@ -301,13 +305,15 @@ def arm_styles(arms: Sequence[Arm]) -> list[tuple[Arm, dict[str, Any]]]:
     ]
 
 
-def _line_panel(
+def line_panel(
     title: str,
     lines: Sequence[Line],
     x: str,
     xlabel: str,
     shade: tuple[float, float] | None = None,
 ) -> Panel:
+    """A plot of lines with bands, with a text of where they begin and end."""
+
     def draw(axes: Any) -> None:
         if shade and shade[0] < shade[1]:
             axes.axvspan(*shade, color=figures.TEXT, alpha=0.07, linewidth=0)

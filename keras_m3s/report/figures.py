@@ -67,7 +67,12 @@ def style(method: str, number: int = 0) -> dict[str, Any]:
         method: Name of the method.
         number: Index among the methods without a style of their own.
     """
-    return dict(_own_style(method) or OTHER_STYLES[number % len(OTHER_STYLES)])
+    return dict(_own_style(method) or other_style(number))
+
+
+def other_style(number: int) -> dict[str, Any]:
+    """One of the line styles that no method has."""
+    return dict(OTHER_STYLES[number % len(OTHER_STYLES)])
 
 
 def has_style(method: str) -> bool:

@@ -9,7 +9,16 @@ from keras_m3s.registry import models, patterns
 from keras_m3s.report import names, paper
 from keras_m3s.report.records import COMPLETE, DEFAULTS, Evaluation, RunRecord, sort_key
 
-SETTING = ("dataset", "model", "missing_rate", "test_missing_rate", "pattern", "site", "select")
+SETTING = (
+    "dataset",
+    "model",
+    "model_source",
+    "missing_rate",
+    "test_missing_rate",
+    "pattern",
+    "site",
+    "select",
+)
 """Fields of an experiment that runs of one table share; the others belong to a method."""
 
 TRAINING = tuple(field for field in SETTING if field != "test_missing_rate")
@@ -80,7 +89,7 @@ class Group:
     def title(self) -> str:
         """For instance `CMU-MOSI · MISA · 40–60 % missing, tested at 60–80 % †`."""
         v = self.values
-        parts = [names.dataset_title(v["dataset"]), names.model_title(v["model"])]
+        parts = [names.dataset_title(v["dataset"]), names.source_title(v)]
         missing = f"{names.rate_title(v['missing_rate'])} missing"
         if v.get("test_missing_rate", v["missing_rate"]) != v["missing_rate"]:
             missing += f", tested at {names.rate_title(v['test_missing_rate'])}"
@@ -129,7 +138,8 @@ def with_paper_retests(runs: Iterable[RunRecord]) -> list[RunRecord]:
         found.append(run)
         e = run.experiment
         for test in run.tests[1:]:
-            if test.pattern == e["pattern"] and (e["missing_rate"], test.rate) in pairs:
+            same = test.pattern == e["pattern"] and not test.modality_rates
+            if same and (e["missing_rate"], test.rate) in pairs:
                 retested = {**e, "test_missing_rate": test.rate}
                 found.append(
                     dataclasses.replace(
@@ -165,8 +175,8 @@ def _arms(runs: Sequence[RunRecord]) -> tuple[list[Arm], list[Arm]]:
     variations: list[Arm] = []
     for key, group in members.items():
         method = configs[key]["method"]
-        changes = _changes(configs[key], nearest[method])
-        suffix = f", {'; '.join(changes)}" if changes else ""
+        changed = changes(configs[key], nearest[method])
+        suffix = f", {'; '.join(changed)}" if changed else ""
         arm = Arm(
             method,
             names.method_title(method) + suffix,
@@ -174,7 +184,7 @@ def _arms(runs: Sequence[RunRecord]) -> tuple[list[Arm], list[Arm]]:
             configs[key],
             _by_seed(group),
         )
-        (variations if changes else arms).append(arm)
+        (variations if changed else arms).append(arm)
 
     def order(arm: Arm) -> Any:
         return names.method_order(arm.method)
@@ -189,6 +199,7 @@ def _nearest_to_paper(configs: Iterable[Mapping[str, Any]]) -> dict[str, Mapping
         card = models.CARDS.get(config["model"])
         published: dict[str, Any] = {"inner_steps": 1, "first_order": True, "model_arguments": {}}
         published |= dict(card.settings) if card else {}
+        published |= dict(models.OWN.settings) if models.is_own(config["model"]) else {}
         return sum(_as_key(config.get(k)) != _as_key(v) for k, v in published.items())
 
     nearest: dict[str, Mapping[str, Any]] = {}
@@ -199,7 +210,7 @@ def _nearest_to_paper(configs: Iterable[Mapping[str, Any]]) -> dict[str, Mapping
     return nearest
 
 
-def _changes(config: Mapping[str, Any], main: Mapping[str, Any]) -> list[str]:
+def changes(config: Mapping[str, Any], main: Mapping[str, Any]) -> list[str]:
     """Fields of a configuration that differ from another's, with their values."""
     fields = {**main, **config}
     changed = [k for k in fields if _as_key(config.get(k)) != _as_key(main.get(k))]
@@ -217,8 +228,8 @@ def _by_seed(runs: Iterable[RunRecord]) -> dict[int, RunRecord]:
 
 def _with_tests(run: RunRecord, tests: Iterable[Evaluation]) -> RunRecord:
     """A run with further tests, for instance of the same training at another test rate."""
-    seen = {(t.rate, t.pattern) for t in run.tests}
-    more = [t for t in tests if (t.rate, t.pattern) not in seen]
+    seen = {t.condition for t in run.tests}
+    more = [t for t in tests if t.condition not in seen]
     return dataclasses.replace(run, tests=[*run.tests, *more])
 
 

@@ -1,11 +1,13 @@
 """Titles of methods, metrics, models and data sets in a report, and the format of numbers."""
 
 import math
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_m3s.registry import datasets, methods, models, patterns
 from keras_m3s.report import paper
+from keras_m3s.utils import user_source
 
 METRICS: dict[str, str] = {
     "mae": "MAE",
@@ -18,10 +20,15 @@ METRICS: dict[str, str] = {
     "acc3": "Acc-3",
     "acc5": "Acc-5",
     "acc7": "Acc-7",
+    "rmse": "RMSE",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
     "acc": "Acc",
     "uar": "Uar",
     "f1": "F1-Score",
 }
+
+SOURCE_DIGITS = 7
 
 NOTHING = "–"
 """Placeholder for a missing value."""
@@ -47,8 +54,16 @@ def metric_title(metric: str) -> str:
 
 
 def model_title(model: str) -> str:
-    """A model's title; the name itself if it has no card."""
+    """A model's title; of one's own its file and function, of an unknown one the name itself."""
+    if models.is_own(model):
+        return user_source.short(model)
     return models.CARDS[model].title if model in models.CARDS else model
+
+
+def source_title(experiment: Mapping[str, Any]) -> str:
+    """A model's title, of one's own with the first digits of its source's digest."""
+    title, source = model_title(experiment["model"]), experiment.get("model_source")
+    return f"{title} ({str(source)[:SOURCE_DIGITS]})" if source else title
 
 
 def pattern_title(pattern: str) -> str:
@@ -57,7 +72,9 @@ def pattern_title(pattern: str) -> str:
 
 
 def dataset_title(dataset: str) -> str:
-    """`cmu_mosi/unaligned` -> `CMU-MOSI (unaligned)`."""
+    """`cmu_mosi/unaligned` -> `CMU-MOSI (unaligned)`; of a file its name."""
+    if datasets.is_file(dataset):
+        return pathlib.PurePath(dataset).name
     name, config = datasets.split_name(dataset)
     title = datasets.CARDS[name].title if name in datasets.CARDS else name
     return f"{title} ({config})" if config else title

@@ -14,7 +14,7 @@ from keras_m3s.registry import datasets, methods
 
 Range = tuple[float, float]
 
-LOWER_IS_BETTER: tuple[str, ...] = ("mae",)
+LOWER_IS_BETTER: tuple[str, ...] = ("mae", "rmse", "loss")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,6 +44,15 @@ def mean_over_rates(curve: Mapping[float, float]) -> float:
     return float(_sorted(curve)[1].mean())
 
 
+def mean_over_conditions(values: Mapping[float, float]) -> float:
+    """Unweighted mean of a metric over the conditions of a protocol, whatever they are.
+
+    Args:
+        values: Rate or number of a condition -> value of the metric.
+    """
+    return float(np.mean(list(values.values())))
+
+
 def _sorted(curve: Mapping[float, float]) -> tuple[np.ndarray, np.ndarray]:
     rates = np.array(sorted(curve), "float64")
     if len(rates) < 2 or rates[0] < 0 or rates[-1] > 1:

@@ -5,11 +5,14 @@ versions. Those that a report reads beside `experiment.json`, `environment.json`
 all of them optional:
 
     retest-*.json   {"test_missing_rate": [low, high], "pattern": "...", "metrics": {...}}: the
-                    trained model tested under other conditions; `"pattern"` defaults to the run's
+                    trained model tested under other conditions; `"pattern"` defaults to the run's,
+                    `"modality_rates"`, {modality: [low, high]}, to none
     error.json      {"error": "..."}: why the run failed
+    robustness.csv  what `keras-m3s evaluate --robustness` found
     history.csv     may have `test_loss` and `test_<metric>` beside `val_`
 """
 
+import csv
 import dataclasses
 import json
 import os
@@ -20,12 +23,22 @@ from typing import Any
 
 from keras_m3s.experiments.run_directory import DamagedRunError, RunDirectory
 from keras_m3s.registry import patterns
+from keras_m3s.registry.patterns import Condition, ModalityRates
 from keras_m3s.report import names
 
 COMPLETE, INCOMPLETE, FAILED, UNREADABLE = "complete", "incomplete", "failed", "unreadable"
 
 NEEDED = ("dataset", "model", "method", "missing_rate", "test_missing_rate", "seed")
-DEFAULTS: dict[str, Any] = {"site": "raw", "pattern": patterns.PAPER, "select": "validation"}
+DEFAULTS: dict[str, Any] = {
+    "site": "raw",
+    "pattern": patterns.PAPER,
+    "select": "validation",
+    "fill": "zero",
+    "model_source": None,
+}
+"""Of fields that an older version did not write."""
+
+ROBUSTNESS = "robustness.csv"
 
 MAX_NESTING = 20
 """Levels of lists and objects in a JSON file; a run never needs as many."""
@@ -39,6 +52,35 @@ class Evaluation:
 
     rate: Rate
     pattern: str
+    metrics: Mapping[str, float]
+    modality_rates: ModalityRates = ()
+
+    @property
+    def condition(self) -> Condition:
+        """The condition, its modalities in alphabetical order."""
+        return ordered(Condition(self.rate, self.pattern, self.modality_rates))
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustnessCondition:
+    """What is missing in a test of `evaluate --robustness`.
+
+    Attributes:
+        pattern: Of the holes; empty where modalities are absent as a whole.
+        rate: Missing rate; `None` likewise.
+        absent: Modalities that are absent.
+    """
+
+    pattern: str
+    rate: float | None
+    absent: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustnessTest:
+    """Metrics of a trained model under a condition, with one draw of the holes."""
+
+    condition: RobustnessCondition
     metrics: Mapping[str, float]
 
 
@@ -56,6 +98,7 @@ class RunRecord:
         metrics: Test metrics that are finite numbers.
         history: A row per epoch.
         tests: The run's own test, then its retests.
+        robustness: What it withstands, where that was tested.
     """
 
     path: pathlib.Path
@@ -67,10 +110,16 @@ class RunRecord:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     history: Sequence[Mapping[str, float]] = ()
     tests: Sequence[Evaluation] = ()
+    robustness: Sequence[RobustnessTest] = ()
 
     @property
     def seed(self) -> int:
         return int(self.experiment["seed"])
+
+
+def ordered(condition: Condition) -> Condition:
+    """A condition with its modalities in alphabetical order, to compare."""
+    return condition._replace(modality_rates=tuple(sorted(condition.modality_rates)))
 
 
 def read_runs(folder: pathlib.Path) -> list[RunRecord]:
@@ -112,6 +161,7 @@ def read_run(path: pathlib.Path, folder: pathlib.Path) -> RunRecord:
         environment = _read_environment(run)
         history = run.read_history()
         tests = _read_tests(run, experiment)
+        robustness = _read_robustness(run)
     except (OSError, ValueError) as error:
         problem = str(error).replace(f"{path}{os.sep}", "")
         return RunRecord(path, name, UNREADABLE, problem)
@@ -121,7 +171,9 @@ def read_run(path: pathlib.Path, folder: pathlib.Path) -> RunRecord:
         if (path / "error.json").is_file():
             status, problem = FAILED, _read_error(run)
     metrics = tests[0].metrics if run.complete else {}
-    return RunRecord(path, name, status, problem, experiment, environment, metrics, history, tests)
+    return RunRecord(
+        path, name, status, problem, experiment, environment, metrics, history, tests, robustness
+    )
 
 
 def sort_key(run: RunRecord) -> tuple[Any, ...]:
@@ -204,11 +256,41 @@ def _read_tests(run: RunDirectory, experiment: Mapping[str, Any]) -> list[Evalua
         if not isinstance(tested, str):
             raise _damaged(path.name, "`pattern` as a string", tested)
         rate = _rate(path.name, "test_missing_rate", values.get("test_missing_rate"))
-        tests.append(Evaluation(rate, tested, read_metrics(run, path.name)))
-    first: dict[tuple[Rate, str], Evaluation] = {}
+        own = values.get("modality_rates", {})
+        if not isinstance(own, dict):
+            raise _damaged(path.name, "`modality_rates` as an object", own)
+        own_rates = tuple((m, _rate(path.name, f"modality_rates.{m}", r)) for m, r in own.items())
+        tests.append(Evaluation(rate, tested, read_metrics(run, path.name), own_rates))
+    first: dict[Condition, Evaluation] = {}
     for test in tests:
-        first.setdefault((test.rate, test.pattern), test)
+        first.setdefault(test.condition, test)
     return list(first.values())
+
+
+def _read_robustness(run: RunDirectory) -> list[RobustnessTest]:
+    """Rows of robustness.csv; metrics that are not finite are left out."""
+    file = run.path / ROBUSTNESS
+    if not file.is_file():
+        return []
+    found = []
+    try:
+        with file.open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                where = [row.pop(name) for name in ("pattern", "rate", "absent", "draw")]
+                pattern, rate, absent, _ = where
+                names_absent = tuple(absent.split("+")) if absent else ()
+                condition = RobustnessCondition(
+                    pattern, float(rate) if rate else None, names_absent
+                )
+                values = {metric: float(value) for metric, value in row.items()}
+                finite = {metric: value for metric, value in values.items() if _is_number(value)}
+                found.append(RobustnessTest(condition, finite))
+    except (ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
+        raise DamagedRunError(
+            f"{ROBUSTNESS} must be as `keras-m3s evaluate --robustness` wrote it. "
+            f"Received: {error!r}. Run that again."
+        ) from error
+    return found
 
 
 def _read_error(run: RunDirectory) -> str:

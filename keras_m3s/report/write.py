@@ -21,6 +21,7 @@ def write_report(
     out_dir: str | os.PathLike[str],
     formats: Iterable[str] = FORMATS,
     title: str = "Missing modalities: results",
+    command: str | None = None,
 ) -> list[pathlib.Path]:
     """Writes a report on all runs in a folder; the same runs give the same files.
 
@@ -30,6 +31,7 @@ def write_report(
             `figures/` for Markdown and LaTeX.
         formats: Some of `FORMATS`.
         title: Title of the report.
+        command: The command that made the runs, to print.
 
     Returns:
         Paths of the files, the main file of each format before its figures.
@@ -43,7 +45,7 @@ def write_report(
     if not wanted or set(wanted) - set(FORMATS):
         raise ValueError(f"`formats` must be some of {FORMATS}. Received: {wanted}.")
     runs = read_runs(pathlib.Path(runs_dir))
-    content = build(runs, title)
+    content = build(runs, title, command)
     files: dict[str, bytes] = {}
     if "html" in wanted:
         from keras_m3s.report import html

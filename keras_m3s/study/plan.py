@@ -17,7 +17,7 @@ and beyond the paper:
     alpha      M3S with inner rates of a tenth and of ten times the paper's
     order      M3S with first and second order gradients
     site       T on encoded vectors and on raw sequences
-    protocols  other patterns of missingness, tested at many rates
+    protocols  the field's protocols of robustness, see `keras_m3s.registry.protocols`
 
 `paper` is the first seven, `all` is everything. A run that several studies share is planned once.
 """
@@ -27,9 +27,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_m3s.experiments.config import MISSING_LEVELS, SITES, Experiment
-from keras_m3s.registry import methods, models, patterns
-
-Rate = tuple[float, float]
+from keras_m3s.registry import datasets, methods, models, protocols
+from keras_m3s.registry.patterns import Condition as Condition
+from keras_m3s.registry.patterns import Rate
 
 INNER_STEPS: tuple[int, ...] = (1, 2, 3, 5)
 ALPHA_FACTORS: tuple[float, ...] = (0.1, 1.0, 10.0)
@@ -40,14 +40,6 @@ QUICK_SETTINGS: dict[str, Any] = {
     "learning_rate": 5e-3,
 }
 """Settings of quick runs; `quick_settings` of a model's card take precedence."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Condition:
-    """Missingness to test a trained model under: a range of rates `(low, high)` and a pattern."""
-
-    missing_rate: Rate
-    pattern: str = patterns.PAPER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +61,8 @@ class Settings:
         quick: Whether to take small models and few epochs.
         select: See `Experiment`.
         methods: Methods that the paper's tables and figures compare.
+        models: Models to take, of one's own too; `None` for those of each study.
+        dataset: Name or path of the data for models of one's own.
     """
 
     datasets: Mapping[str, str]
@@ -76,6 +70,12 @@ class Settings:
     quick: bool = False
     select: str = "validation"
     methods: Sequence[str] = dataclasses.field(default_factory=methods.paper)
+    models: Sequence[str] | None = None
+    dataset: str | None = None
+
+    def chosen(self, of_study: Sequence[str]) -> Sequence[str]:
+        """The models of a study, or those to take instead."""
+        return of_study if self.models is None else self.models
 
     def runs(
         self,
@@ -94,9 +94,10 @@ class Settings:
             retests: Further conditions to test under.
             **overrides: Other fields of the experiments.
         """
-        card = models.CARDS[model]
-        dataset = self.datasets.get(card.dataset or "")
-        if dataset is None:
+        card = models.find(model)
+        own = models.is_own(model)
+        dataset = self.dataset if own else self.datasets.get(card.dataset or "")
+        if dataset is None or (self.models is not None and model not in self.models):
             return
         values: dict[str, Any] = {"select": self.select}
         if self.quick:
@@ -111,13 +112,29 @@ class Settings:
 
 def paper_models() -> tuple[str, ...]:
     """Models that the paper has results of, in the order of Table 2."""
-    return tuple(name for name, card in models.CARDS.items() if card.dataset is not None)
+    return models.in_study("table2")
 
 
 def paper_datasets() -> tuple[str, ...]:
-    """Data sets of the paper, in the order of Table 2."""
-    found = (models.CARDS[model].dataset for model in paper_models())
+    """Data sets of the models' cards: the paper's, in the order of Table 2."""
+    found = (card.dataset for card in models.CARDS.values())
     return tuple(dict.fromkeys(name for name in found if name is not None))
+
+
+def on_one_dataset(dataset: str) -> dict[str, str]:
+    """`Settings.datasets` that train all models on one data set.
+
+    Args:
+        dataset: Name of a data set, or path of a feature file, whose labels count as scores. Models
+            whose own data set has labels of the other kind, scores or classes, are left out.
+    """
+    card = datasets.find(dataset)
+    scores = card is None or card.label_range is not None
+    return {
+        name: dataset
+        for name in paper_datasets()
+        if (datasets.CARDS[name].label_range is not None) == scores
+    }
 
 
 def _table2(s: Settings) -> Iterator[PlannedRun]:
@@ -157,12 +174,12 @@ def _budget(s: Settings) -> Iterator[PlannedRun]:
         *methods.equal_budget(),
         *methods.named("proposed"),
     )
-    for model in paper_models():
+    for model in s.chosen(paper_models()):
         yield from s.runs(model, compared)
 
 
 def _matrix(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
+    for model in s.chosen(models.in_study("table3")):
         for level in MISSING_LEVELS.values():
             others = [Condition(rate) for rate in MISSING_LEVELS.values() if rate != level]
             yield from s.runs(model, missing_rate=level, retests=others)
@@ -170,13 +187,13 @@ def _matrix(s: Settings) -> Iterator[PlannedRun]:
 
 def _steps(s: Settings) -> Iterator[PlannedRun]:
     compared = (*methods.equal_budget(), *methods.named("proposed"))
-    for model in models.in_study("table3"):
+    for model in s.chosen(models.in_study("table3")):
         for steps in INNER_STEPS[:3] if s.quick else INNER_STEPS:
             yield from s.runs(model, compared, inner_steps=steps)
 
 
 def _alpha(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
+    for model in s.chosen(models.in_study("table3")):
         for factor in ALPHA_FACTORS:
             for planned in s.runs(model, methods.named("proposed")):
                 rates = planned.experiment.inner_learning_rate
@@ -190,26 +207,34 @@ def _alpha(s: Settings) -> Iterator[PlannedRun]:
 
 
 def _order(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
+    for model in s.chosen(models.in_study("table3")):
         for first_order in (True, False):
             yield from s.runs(model, methods.named("proposed"), first_order=first_order)
 
 
 def _site(s: Settings) -> Iterator[PlannedRun]:
-    for model in paper_models():
+    for model in s.chosen(paper_models()):
         for site in SITES:
             yield from s.runs(model, site=site)
 
 
 def _protocols(s: Settings) -> Iterator[PlannedRun]:
-    for model in models.in_study("table3"):
-        for pattern, card in patterns.CARDS.items():
-            if card.trained_range is None:
+    for model in s.chosen(tuple(models.CARDS)):
+        own = models.is_own(model)
+        name = s.dataset if own else s.datasets.get(models.find(model).dataset or "")
+        dataset, _ = datasets.split_name(name or "")
+        for protocol in protocols.CARDS.values():
+            if own and protocol.names_modalities:
                 continue
-            retests = [Condition((rate, rate), pattern) for rate in card.tested_rates]
-            yield from s.runs(
-                model, missing_rate=card.trained_range, retests=retests, pattern=pattern
-            )
+            tests = protocol.of(dataset).values()
+            once = protocol.trained
+            for trained in [once] if once else tests:
+                yield from s.runs(
+                    model,
+                    missing_rate=trained.missing_rate,
+                    retests=tuple(tests) if once else (),
+                    pattern=trained.pattern,
+                )
 
 
 PAPER_STUDIES: dict[str, Callable[[Settings], Iterator[PlannedRun]]] = {
@@ -251,10 +276,16 @@ def plan(name: str, settings: Settings) -> list[PlannedRun]:
         settings: Settings that they share.
 
     Raises:
-        ValueError: If there is no such study.
+        ValueError: If there is no such study, or it is the paper's and a model is asked for.
     """
     if name not in NAMES:
         raise ValueError(f"`name` must be one of {NAMES}. Received: {name!r}.")
+    own = [model for model in settings.models or () if models.is_own(model)]
+    if own and name not in FURTHER_STUDIES:
+        raise ValueError(
+            f"With a model of one's own the study must be one of {tuple(FURTHER_STUDIES)}. "
+            f"Received: {name!r}, which is of the paper's models."
+        )
     studies = _COLLECTIONS.get(name) or {name: STUDIES[name]}
     merged: dict[str, PlannedRun] = {}
     for study in studies.values():

@@ -61,7 +61,7 @@ def run_seconds(planned: PlannedRun, measured: dict[RunKind, float]) -> float:
     if epoch is None:
         in_name = re.search(r"\btrain=(\d+)", e.dataset)  # a config of generated data
         rows = int(in_name[1]) if in_name else datasets.training_rows(e.dataset) or DEFAULT_ROWS
-        epoch = models.CARDS[e.model].seconds * rows / 1000
+        epoch = models.find(e.model).seconds * rows / 1000
     first_stage = epoch * e.first_stage_epochs / 2
     retests = RETEST_SECONDS * len(planned.retests)
     return STARTUP_SECONDS + epoch * e.gradients_per_batch * e.epochs + first_stage + retests

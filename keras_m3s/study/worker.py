@@ -32,7 +32,7 @@ from keras_m3s.study.workspace import (
     load_splits,
     outcome_from_files,
 )
-from keras_m3s.utils import backend, termination
+from keras_m3s.utils import backend, termination, user_code
 
 STDERR_LENGTH = 2000
 """Characters of a failed subprocess's standard error that its message quotes."""
@@ -183,11 +183,21 @@ def _check_backend(workspace: Workspace) -> None:
 
 
 def _is_finished(planned: PlannedRun, workspace: Workspace) -> bool:
-    """Whether results are there; raises `ChangedExperimentError` for those of other settings."""
+    """Whether results are there.
+
+    Raises:
+        ChangedExperimentError: They are those of other settings or of other data.
+    """
     run = workspace.run_directory(planned)
     if run.complete:
         run.start(planned.experiment)
-    return workspace.has_results(planned)
+    if not workspace.has_results(planned):
+        return False
+    backend.import_backend()
+    from keras_m3s.experiments.environment import check_data
+
+    check_data(run, load_splits(planned.experiment.dataset, workspace))
+    return True
 
 
 def _train_and_test(
@@ -211,9 +221,8 @@ def _train_and_test(
         return [error] * len(planned)
     for number, one in enumerate(planned):
         if errors[number] is None:
-            conditions = [(c.missing_rate, c.pattern) for c in one.retests]
             try:
-                evaluation.run_retests(runs[number][1], splits["test"], conditions)
+                evaluation.run_retests(runs[number][1], splits["test"], one.retests)
             except Exception as error:
                 errors[number] = error
     return errors
@@ -228,7 +237,9 @@ def _outcome(planned: PlannedRun, workspace: Workspace, error: Exception | None)
         return Outcome(key, BUSY, str(error))
     if isinstance(error, termination.Stopped):
         return Outcome(key, STOPPED, str(error))
-    message = f"{type(error).__name__}: {error}"
+    where = user_code.location(error)  # in a model of the user's
+    message = f"{where}: " if where else ""
+    message += f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError):
         workspace.run_directory(planned).write_json("error.json", {"error": message})
     return Outcome(key, FAILED, message)

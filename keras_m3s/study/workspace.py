@@ -55,9 +55,7 @@ class Workspace:
         """Whether a run has been tested, and retested as planned. Damaged retests do not count."""
         run = self.run_directory(planned)
         try:
-            return run.complete and all(
-                run.retested(c.missing_rate, c.pattern) for c in planned.retests
-            )
+            return run.complete and all(run.retested(*condition) for condition in planned.retests)
         except (OSError, ValueError, OverflowError):
             return False
 
@@ -147,21 +145,37 @@ def _damaged(run: RunDirectory, name: str, wanted: str, value: Any) -> DamagedRu
 def load_splits(dataset: str, workspace: Workspace) -> Any:
     """Splits of a data set; those of the last two data sets are cached.
 
+    A file that was written since is read again.
+
     Args:
         dataset: `name`, `name/config`, or the path of a feature file.
         workspace: Gives the folders of the data.
     """
     name, config = datasets.split_name(dataset)
     folder = manual_dir_of(name, workspace.manual_dir)
-    return _load_cached(name, config, workspace.data_dir, folder)
+    return _load_cached(name, config, workspace.data_dir, folder, _version(name))
+
+
+def _version(name: str) -> tuple[int, int] | None:
+    """Time of modification and size of a data set that is a file; `None` for others."""
+    path = pathlib.Path(name).expanduser()
+    if not (datasets.is_file(name) and path.is_file()):
+        return None
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
 
 
 @functools.lru_cache(maxsize=2)
 def _load_cached(
-    name: str, config: str | None, data_dir: str | None, manual_dir: str | None
+    name: str,
+    config: str | None,
+    data_dir: str | None,
+    manual_dir: str | None,
+    version: tuple[int, int] | None,
 ) -> Any:
     from keras_m3s import data
 
+    del version  # only tells cached data apart
     return data.load(name, data_dir=data_dir, manual_dir=manual_dir, config=config)
 
 

@@ -16,6 +16,7 @@ Not gathered here, because a method is overridden or the file must not import th
     experiments/replicas.py      `_get_jax_state`, `_jax_state`, `_jax_state_synced`,
                                  `_symbolic_build`, `_assert_compile_called`
     inference/trained_model.py   `_flatten_layers`
+    meta/consistency.py          `_flatten_layers`
 """
 
 import contextlib
@@ -90,6 +91,17 @@ def tensorflow_unused() -> Iterator[None]:
     finally:
         if unused:
             module._available = None
+
+
+def averages(
+    optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]
+) -> list[keras.Variable]:
+    """The moving averages that an optimizer with `use_ema` keeps of variables, in their order."""
+    kept = zip(
+        optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+    )
+    of = {id(variable): average for variable, average in kept}
+    return [of[id(variable)] for variable in variables]
 
 
 def is_emptied(variable: Any) -> bool:

@@ -12,14 +12,17 @@ from typing import Any
 import wrapt
 
 CLASSES: tuple[str, ...] = (
+    "Adam",
     "BatchNorm",
     "CPC",
+    "Consistency",
     "DecoupledAdam",
     "Dropout",
     "GRU",
     "GradientReversal",
     "GroupedAdam",
     "HoldingAdam",
+    "InnerRates",
     "LSTM",
     "LNLN",
     "Linear",
@@ -32,6 +35,7 @@ CLASSES: tuple[str, ...] = (
     "MissingModality",
     "PearsonCorrelation",
     "RunningSumAdam",
+    "SGD",
     "SelfMM",
     "SentimentAccuracy",
     "SentimentF1",

@@ -150,13 +150,15 @@ def test_the_log_has_the_loss_of_what_is_served():
 
 
 def test_a_runaway_inner_rate_is_warned_of_once():
-    callback = m3s.meta.meta_model.WarnOfInnerRate()
+    callback = m3s.meta.warn_of_inner_rate.WarnOfInnerRate()
     with pytest.warns(UserWarning, match="Lower `inner_learning_rate`"):
         callback.on_epoch_end(1, {"loss": 1.9, "adapted_loss": 0.5})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         callback.on_epoch_end(2, {"loss": 1.9, "adapted_loss": 0.5})
-        m3s.meta.meta_model.WarnOfInnerRate().on_epoch_end(1, {"loss": 0.6, "adapted_loss": 0.5})
+        m3s.meta.warn_of_inner_rate.WarnOfInnerRate().on_epoch_end(
+            1, {"loss": 0.6, "adapted_loss": 0.5}
+        )
 
 
 def test_a_fit_that_fails_leaves_the_weights():
@@ -196,6 +198,32 @@ def test_what_cannot_work_is_refused():
         single.fit(np.concatenate(list(x.values()), -1), y, verbose=0)
     with pytest.warns(UserWarning, match="Without `draws` in the inputs, `evaluate` cuts no holes"):
         outer.evaluate(x, y, verbose=0)
+
+
+def test_names_that_the_model_does_not_have_are_refused():
+    x, y = data()
+    typo = m3s.M3S(inner(), m3s.MissingModality({"acc": 0.5, "gyr": 0.5}))
+    typo.compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match=r"inputs of the model, \('acc', 'gyro'\). .*'gyr'"):
+        typo.fit(x, y, verbose=0)
+    nameless = [keras.Input((10, 2)) for _ in NAMES]
+    for names, match in (("ab", "a list of Inputs with these names"), (None, None)):
+        layer = m3s.MissingModality(dict.fromkeys("ab", 0.5), modalities=None if names else "ab")
+        joined = keras.layers.Flatten()(keras.layers.Concatenate()(nameless))
+        outer = m3s.M3S(keras.Model(nameless, keras.layers.Dense(1)(joined)), layer)
+        outer.compile("sgd", loss="mse")
+        if match is None:
+            outer.fit(list(x.values()), y, verbose=0)
+            continue
+        with pytest.raises(ValueError, match=match):
+            outer.fit(list(x.values()), y, verbose=0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="elsewhere Keras exports it")
+def test_a_saved_model_of_several_inputs_from_torch_is_refused(tmp_path):
+    outer = wrapped(inner())
+    with pytest.raises(ValueError, match="a SavedModel from PyTorch only of .* a single input"):
+        outer.export(tmp_path / "served", verbose=False)
 
 
 @pytest.mark.slow

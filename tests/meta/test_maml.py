@@ -73,7 +73,7 @@ def test_support_is_transformed_once(first_order):
 
 def reptile(loss, theta, state, support, query, inner):
     """theta - theta_K; Nichol et al., 2018. Another meta-gradient is a function like this."""
-    adapted, state, at_theta = maml.adapt(loss, theta, state, support, inner)
+    adapted, state, at_theta, _ = maml.adapt(loss, theta, state, support, inner)
     gradients = [t - a for t, a in zip(theta, adapted, strict=True)]
     return gradients, loss(adapted, state, query), at_theta
 

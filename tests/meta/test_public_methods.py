@@ -6,13 +6,18 @@ import pytest
 import keras_m3s as m3s
 
 WRAPPED = {"compile", "evaluate", "export", "fit", "predict", "quantize"}
-INNER = {"first_order", "inner_learning_rate", "inner_rates", "inner_steps"}
+OF_CLASS = {"adapt", "inner_rates"}
+INNER = {
+    *OF_CLASS,
+    *("first_order", "inner_learning_rate", "inner_optimizer", "inner_steps", "learn_inner_rates"),
+    *("outer", "same_rows", "support_missing", "tasks"),
+}
 
 # class: (names it adds to Keras' class, names it adds to an instance, methods with a docstring)
 PUBLIC = {
     m3s.WithMissing: (set(), {"missing", "model", "site"}, WRAPPED),
-    m3s.MetaModel: ({"inner_rates"}, {"missing", "model", "site"} | INNER, {"inner_rates", "fit"}),
-    m3s.M3S: ({"inner_rates"}, {"missing", "model", "site"} | INNER, set()),
+    m3s.MetaModel: (OF_CLASS, {"missing", "model", "site"} | INNER, {*OF_CLASS, "fit"}),
+    m3s.M3S: (OF_CLASS, {"missing", "model", "site"} | INNER, set()),
 }
 LAYER = {"adapt", "missing_rate", "modalities", "sample_draws"}
 

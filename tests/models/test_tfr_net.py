@@ -261,14 +261,6 @@ def test_padding_token_stays_where_it_is(numbers: Any) -> None:
 # Other configurations, in double precision: in single, PyTorch's own gradients are off by 1e-3
 
 
-@pytest.fixture
-def double_precision(monkeypatch: Any) -> None:
-    """Keras takes products of float64 in float32, on PyTorch as on JAX."""
-    from keras.src.backend.common import dtypes
-
-    monkeypatch.setitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", "float64")
-
-
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "two layers, odd width": {"attention_layers": 2, "hidden_size": 9, "heads": 3},
     "a width that needs no convolution": {"hidden_size": 5, "heads": 1, "audio_kernel_size": 3},
@@ -559,6 +551,30 @@ def test_holes_of_t_are_what_is_reconstructed(site: str) -> None:
         half = model.encode(x)["vision"].shape[-1] // 2
         assert half == 2
         assert outputs["prediction"].shape == (4, 1)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("site", ["raw", "encoded"])
+def test_complete_tokens_are_the_target(site: str) -> None:
+    keras_hub = pytest.importorskip("keras_hub")
+    bert = keras_hub.models.BertBackbone(120, 1, 2, 4, 6, dropout=0.0, max_sequence_length=16)
+    x, y = batch_of(2, rate=0.0)
+    ids = np.array([[101, 7, 9, 8, 6, 102], [101, 5, 102, 0, 0, 0]])
+    tokens = np.stack([ids, ids > 0, np.zeros_like(ids)], axis=1).astype("int32")
+    x = {"text_bert": tokens, **{m: x[m] for m in ("audio", "vision")}}
+    model = built(small(bert=bert), x)
+    axis = "time" if site == "raw" else "feature"
+    missing = MissingModality(0.5, axis, modalities=("audio", "vision", "text"))
+    outer = WithMissing(model, missing, site=site)
+    batch = {**x, "draws": m3s.missing.fixed_draws(2, seed=0)}
+    outputs = outer(batch, training=True)
+    holed = missing(batch)["text_bert"] if site == "raw" else tokens
+    gone = array(holed)[:, 0] != ids
+    assert gone.sum(axis=1).tolist() == ([2, 0] if site == "raw" else [0, 0])
+    close(outputs["missing"]["text"].mask[..., 0], gone, 0)
+    states, _ = model.text_states({"text_bert": tokens})
+    close(outputs["missing"]["text"].values, array(states), 1e-6)
+    assert (array(model.loss_terms(x, y, outputs)["text"]) > 0) == (site == "raw")
 
 
 @pytest.mark.once

@@ -1,4 +1,4 @@
-"""CH-SIMS, Chinese, with a label of each modality by itself, from MMSA's feature files."""
+"""CH-SIMS, Chinese, with unimodal labels, from MMSA's feature files."""
 
 import pathlib
 import sys
@@ -16,7 +16,7 @@ SIZES = files.PUBLISHED_SIZES["ch_sims"]
 
 
 class SimsConfig(FileConfig):
-    """Which file of CH-SIMS."""
+    """A feature file of CH-SIMS."""
 
 
 class ChSims(FeatureFileBuilder):

@@ -1,4 +1,4 @@
-"""CMU-MOSI from the community's feature files: MMSA and Self-MM, MISA and MMIM, the SDK's."""
+"""CMU-MOSI from the feature files of MMSA, Self-MM, MISA, MMIM and the CMU-MultimodalSDK."""
 
 import pathlib
 import sys
@@ -20,7 +20,7 @@ LISTS, ALIGNED, UNALIGNED = "word_lists", "csd_aligned", "csd_unaligned"
 
 
 class MosiConfig(FileConfig):
-    """Which file of CMU-MOSI."""
+    """A feature file of CMU-MOSI."""
 
 
 class CmuMosi(FeatureFileBuilder):

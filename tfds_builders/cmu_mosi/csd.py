@@ -32,19 +32,19 @@ NAMES = {
     "labels": r"Labels|opinion",
     "words": r"TimestampedWords\.|^words\.",
 }
-"""What a file's name must hold; `words`, the transcript, may be absent."""
+"""Sequence -> parts of its file's name; `words`, the transcript, is optional."""
 
 EPSILON = 1e-5
-"""Seconds below which intervals do not meet: the SDK's."""
+"""Smallest overlap of intervals in seconds, as in the SDK."""
 
 PAUSE = b"sp"
 
 ENTRY = re.compile(r"(.+)\[(\d+)\]")
-"""What the SDK calls the words or segments of a video, once it has aligned them."""
+"""Names of a video's words or segments after the SDK's alignment."""
 
 
 class Rows(NamedTuple):
-    """What a file has of a video.
+    """The intervals and features of a video.
 
     Attributes:
         times: `(n, 2)`, start and stop in seconds.
@@ -58,7 +58,7 @@ class Rows(NamedTuple):
 
 
 def find(folder: Any) -> dict[str, list[pathlib.Path]]:
-    """Which .csd files of a folder, or HDF5 of another ending, could by name be which sequence."""
+    """Sequence -> files of a folder whose names fit it, .csd or HDF5."""
     folder = pathlib.Path(folder)
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     found = [path for path in found if path.is_file() and _may_be_sequence(path)]
@@ -138,7 +138,7 @@ def _split(
 
 
 def _meeting(rows: Rows, interval: np.ndarray) -> Rows:
-    """The rows that share more than a moment with the interval, their own intervals clipped."""
+    """The rows that overlap an interval by more than `EPSILON`, clipped to it."""
     times, features = rows[:2]
     start, stop = np.maximum(times[:, 0], interval[0]), np.minimum(times[:, 1], interval[1])
     inside = stop - start > EPSILON
@@ -146,7 +146,7 @@ def _meeting(rows: Rows, interval: np.ndarray) -> Rows:
 
 
 def _by_word(rows: Rows, words: np.ndarray) -> np.ndarray:
-    """Mean over each word's interval; 0 where nothing meets it."""
+    """Mean over each word's interval; 0 if nothing overlaps it."""
     means = np.zeros((len(words), rows.features.shape[1]), dtype=np.float32)
     for i, interval in enumerate(words):
         features = _meeting(rows, interval).features

@@ -33,13 +33,13 @@ EMBEDDINGS, VOCABULARY = "embeddings.npy", "vocab.txt"
 
 
 def three(folder: Any) -> list[pathlib.Path]:
-    """The files of `FILES` in a folder; empty where one is not there."""
+    """The files of `FILES` in a folder; empty if one is absent."""
     paths = [files.find(folder, name) for name in FILES.values()]
     return paths if all(path.is_file() for path in paths) else []
 
 
 def find(folder: Any) -> list[pathlib.Path]:
-    """The three files of lists, or else MAG-BERT's one; empty where there is neither.
+    """The three files of lists, or MAG-BERT's single file; empty if there is neither.
 
     Raises:
         DataError: a pickle that may be MAG-BERT's is damaged.
@@ -87,7 +87,7 @@ def read(paths: Sequence[Any]) -> dict[str, Segments]:
 
 
 def _lists(by_name: Mapping[str, pathlib.Path]) -> dict[str, tuple[str, Any]]:
-    """Split -> what to call its list, and the list."""
+    """Split -> name of its list in messages, and the list."""
     if set(FILES.values()) <= set(by_name):
         paths = {split: by_name[name] for split, name in FILES.items()}
         return {split: (formats.place(path), pickles.load(path)) for split, path in paths.items()}
@@ -222,7 +222,7 @@ class _Row:
         )
 
     def embedded(self, table: np.ndarray) -> np.ndarray:
-        """`text` `(words, dim)`."""
+        """The word vectors `text` `(words, dim)`."""
         ids = np.asarray(self.word_ids).reshape(-1)
         if ids.size == 0 or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= len(table):
             raise DataError(

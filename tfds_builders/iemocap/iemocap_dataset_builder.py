@@ -33,7 +33,7 @@ from .mmin_files import (
 
 COLUMNS = {"audio": 130, "vision": 342, "text": 1024}
 UTTERANCES = 5531
-"""In four classes, all splits of a fold together."""
+"""Number of utterances in the four classes, over all splits of a fold."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -121,7 +121,7 @@ class Iemocap(tfds.core.GeneratorBasedBuilder):
     def splits(
         cls, config: IemocapConfig, folder: Any
     ) -> tuple[dict[str, Iterator[tuple[int, dict[str, Any]]]], dict[str, int]]:
-        """What a fold is.
+        """Describes a fold.
 
         Args:
             config: The fold.
@@ -164,7 +164,7 @@ class Iemocap(tfds.core.GeneratorBasedBuilder):
     def _examples(
         cls, config: IemocapConfig, folder: Any, split: str, one: Target, scale: Any
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """One utterance at a time, so that a fold never lies in memory."""
+        """Yields one utterance at a time, so that a fold is never in memory as a whole."""
         repairs, problems = Repairs(), Problems()
         with _opened(folder) as opened:
             for row, (name, label) in enumerate(zip(one.ids, one.labels, strict=True)):

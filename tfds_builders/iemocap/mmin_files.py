@@ -37,7 +37,7 @@ def target(folder: Any, fold: int, split: str) -> Target:
     """A split of a fold.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: A file is absent.
         DataError: the files are not as above.
     """
     start = folder / "target" / str(fold)
@@ -67,7 +67,7 @@ def target(folder: Any, fold: int, split: str) -> Target:
 
 
 def check_targets(fold: int, targets: Mapping[str, Target]) -> None:
-    """No utterance may be in two splits."""
+    """Checks that no utterance is in two splits."""
     for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
         shared = sorted(set(targets[first].ids) & set(targets[second].ids))
         if shared:
@@ -80,7 +80,7 @@ def check_targets(fold: int, targets: Mapping[str, Target]) -> None:
 def check_features(
     files: Mapping[str, Any], columns: Mapping[str, int], ids: Sequence[str]
 ) -> dict[str, int]:
-    """Looks at every utterance's shape, without reading it.
+    """Checks the shape of every utterance, without reading its values.
 
     Args:
         files: Modality -> open HDF5 file.

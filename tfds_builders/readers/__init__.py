@@ -1,8 +1,8 @@
-"""All layouts of files that are read, in one list: inspection and preparation ask it alike.
+"""The list of readers, one for each layout of files, for inspection and preparation alike.
 
-A reader says whether a file or folder is its, what it holds, and which commands read it; to say the
-latter it reads all, by the very code that preparation runs, so that the two cannot disagree.
-`keras-m3s inspect` prints what the reader says, `prepare --from` takes what it has read.
+A reader tells whether a file or folder has its layout, what it holds, and which commands read it.
+To name the commands it reads the whole file with the code of preparation, so that the two agree.
+`keras-m3s inspect` prints what the reader tells, `prepare --from` uses what it reads.
 """
 
 import warnings
@@ -34,15 +34,15 @@ READERS: tuple[Reader, ...] = (
     ClipsReader(),
     OwnFolderReader(),
 )
-"""The first that recognises something reads it."""
+"""In order of precedence: the first that recognises a file or folder reads it."""
 
 
 def find(source: Source) -> Reader:
     """The reader of a file or folder.
 
     Raises:
-        DataError: there is none, or the file is damaged.
-        FileNotFoundError: there is nothing.
+        DataError: No reader recognises it, or the file is damaged.
+        FileNotFoundError: The path does not exist.
     """
     for reader in READERS:
         if reader.recognises(source):
@@ -51,7 +51,7 @@ def find(source: Source) -> Reader:
 
 
 def read(path: Any) -> dict[str, Segments]:
-    """All splits of data of one's own.
+    """Reads all splits of a user's own data.
 
     Args:
         path: A pickle or .npz in MMSA's schema or as in `arrays`, a folder as in `npy_folder` or
@@ -87,7 +87,7 @@ _ENDINGS = {
     ".npz": (formats.NPZ, npy.MUST),
     **dict.fromkeys((".csd", ".h5", ".hdf5"), (formats.HDF5, "a whole HDF5 file")),
 }
-"""What the content of a file with such an ending must be."""
+"""File ending -> the format that the content must have."""
 
 
 def _unknown(source: Source) -> DataError:

@@ -51,7 +51,7 @@ class SegmentsReader:
 
 
 class SegmentsFolderReader:
-    """A folder with such pickles, as MMSA hands out, or the one above, with `Processed` in it."""
+    """A folder of such pickles, as MMSA publishes it, or its parent, which contains `Processed`."""
 
     def recognises(self, source: Source) -> bool:
         if not source.is_folder or npy_folder.arrays_in(source.path):
@@ -82,7 +82,7 @@ class SegmentsFolderReader:
 
 
 def _reader(source: Source) -> Reader | None:
-    """The reader of a pickle that has splits."""
+    """Returns the reader of a pickle with splits, `None` if none recognises it."""
     readers: tuple[Reader, ...] = (SegmentsReader(), ListsReader())
     return next((reader for reader in readers if reader.recognises(source)), None)
 
@@ -128,7 +128,7 @@ class ClipsReader:
 
 
 def _splits(source: Source) -> dict[str, Mapping[Any, Any]]:
-    """Those that are dicts, by our names."""
+    """Returns the splits that are dicts, under the names used in this package."""
     held = source.content
     found = {split: held[key] for split, key in split_names(held).items()}
     return {split: raw for split, raw in found.items() if isinstance(raw, Mapping)}
@@ -157,7 +157,7 @@ def _has_labels(table: pathlib.Path) -> bool:
 
 
 def _commands(path: pathlib.Path, splits: Mapping[str, Segments]) -> list[str]:
-    """The commands that read a feature file where it lies, tried out."""
+    """Yields the commands that read a feature file in its folder; each has been tried."""
     for dataset in _likely(path, splits):
         builder = _builders()[dataset]
         default = builder.DEFAULT_BUILDER_CONFIG_NAME
@@ -182,7 +182,7 @@ def _builders() -> dict[str, Any]:
 
 
 def _likely(path: pathlib.Path, splits: Mapping[str, Segments]) -> Iterator[str]:
-    """Data sets that a file may be of, by its sizes, its labels, its name or that of its folder."""
+    """Guesses a file's data sets from its sizes, its labels, its name and that of its folder."""
     sizes = {split: len(segments) for split, segments in splits.items()}
     names = [part.casefold() for part in path.resolve().parts[-3:]]
     if splits["train"].labels.dtype != np.float32:

@@ -9,7 +9,7 @@ from ..segments import Segments
 from .source import LABELS, Source, own_command
 
 RECORDINGS = ("media", "unknown")
-"""What recordings are by their first bytes."""
+"""Formats of recordings."""
 
 
 class OwnFolderReader:
@@ -29,7 +29,7 @@ class OwnFolderReader:
         ]
 
     def commands(self, source: Source) -> list[str]:
-        """As of every reader; each sequence is read once, for that is done when it is written."""
+        """See `Reader.commands`. Reads each sequence here, since `read` leaves them on disk."""
         problems = Problems()
         for segments in self.read(source).values():
             for sequences in segments.features.values():

@@ -1,4 +1,4 @@
-"""IEMOCAP as MMIN's authors share it: HDF5 of each modality, targets of each fold."""
+"""IEMOCAP as MMIN's authors share it: an HDF5 file per modality, targets per fold."""
 
 import pathlib
 
@@ -49,7 +49,7 @@ def _folds(folder: pathlib.Path) -> list[int]:
 
 
 def _has_arrays(path: pathlib.Path, members: list[str]) -> bool:
-    """Whether all at the top of a file are arrays; or it is one of MMIN's by its place."""
+    """Whether a file has only arrays at its top level, or the path of one of MMIN's files."""
     if f"{path.parent.name}/{path.name}" in (*FEATURES.values(), MEAN_STD):
         return True
     import h5py

@@ -1,4 +1,4 @@
-"""Files of CMU-MOSI that come in several: lists of MISA, MMIM, MAG-BERT; the SDK's sequences."""
+"""CMU-MOSI in other layouts: the lists of MISA, MMIM and MAG-BERT, the SDK's sequences."""
 
 import pathlib
 from typing import Any

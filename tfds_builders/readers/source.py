@@ -1,4 +1,4 @@
-"""A file or folder that is looked at, and what a reader of one layout has to say of it."""
+"""`Source`, a file or folder to inspect; `Reader`, the interface of a layout's reader."""
 
 import functools
 import pathlib
@@ -13,9 +13,9 @@ LABELS = "label.csv"
 
 
 class Source:
-    """A file or folder, of which each thing is found out once.
+    """A file or folder; its format and content are determined once and cached.
 
-    A part of a folder of own data, label.csv or an array beside it, stands for the folder.
+    `label.csv`, or an array beside it, stands for its folder.
 
     Args:
         path: The file or folder.
@@ -41,7 +41,7 @@ class Source:
 
     @functools.cached_property
     def format(self) -> formats.Format:
-        """What it is by its first bytes."""
+        """The format, detected from the first bytes."""
         return formats.sniff(self.path)
 
     @property
@@ -50,17 +50,17 @@ class Source:
 
     @property
     def folder(self) -> pathlib.Path:
-        """Itself, or the folder that the file lies in."""
+        """The folder itself, or the one that contains the file."""
         return self.path if self.is_folder else self.path.parent
 
     @functools.cached_property
     def content(self) -> Any:
-        """Plain content of a pickle, .npz, folder of arrays or tables, `None` of anything else.
+        """Plain content of a pickle, .npz, folder of arrays or table; `None` for other formats.
 
         Raises:
-            DataError: a file is damaged, or holds what is refused.
-            FileNotFoundError: a file that belongs to it is not there.
-            ImportError: a package that reads it is not installed.
+            DataError: A file is damaged, or holds objects that are refused.
+            FileNotFoundError: A file that belongs to it does not exist.
+            ImportError: A package that reads it is not installed.
         """
         if self.format.name not in (formats.PICKLE, formats.NPZ):
             return content.of(self.path)
@@ -68,10 +68,10 @@ class Source:
 
     @functools.cached_property
     def members(self) -> list[str]:
-        """Names of the groups and arrays at the top of an HDF5 file, none of anything else.
+        """Names of an HDF5 file's top-level groups and arrays; empty for other formats.
 
         Raises:
-            DataError: the file is damaged.
+            DataError: The file is damaged.
         """
         if self.format.name != formats.HDF5:
             return []
@@ -83,26 +83,26 @@ class Reader(Protocol):
     """A layout of files."""
 
     def recognises(self, source: Source) -> bool:
-        """Whether this is one.
+        """Whether a source has this layout.
 
         Raises:
-            DataError: it cannot be told, for the file is damaged.
+            DataError: The file is too damaged to tell.
         """
         ...
 
     def kind(self, source: Source) -> str:
-        """What this is, in a few words."""
+        """Describes the source in a few words."""
         ...
 
     def holds(self, source: Source) -> list[str]:
-        """Lines on what is in it."""
+        """Describes the content, line by line."""
         ...
 
     def commands(self, source: Source) -> list[str]:
-        """Reads all of it, which uses up its content, and returns the commands that read it.
+        """Reads everything, which consumes `source.content`; returns the commands that read it.
 
         Raises:
-            DataError: all that is wrong with it.
+            DataError: Lists all problems of the source.
             FileNotFoundError: a file that belongs to it is not there.
         """
         ...
@@ -113,16 +113,16 @@ class OwnReader(Reader, Protocol):
     """A layout that `keras-m3s prepare --from` reads."""
 
     def read(self, source: Source) -> dict[str, Segments]:
-        """All splits; raises as `commands`."""
+        """Reads all splits; raises as `commands` does."""
         ...
 
 
 def own_command(path: Any) -> str:
-    """The command that reads data of one's own."""
+    """Returns the command that prepares a user's own data."""
     return f"keras-m3s prepare --from {shlex.quote(str(path))} --name NAME"
 
 
 def command(dataset: str, folder: Any, config: str | None = None) -> str:
-    """The command that makes a data set from a folder."""
+    """Returns the command that prepares a data set from a folder."""
     option = f" --config {config}" if config else ""
     return f"keras-m3s prepare {dataset}{option} --manual-dir {shlex.quote(str(folder))}"

@@ -25,7 +25,7 @@ NOISE = {"text": 1.6, "vision": 2.0, "audio": 2.4}
 """Standard deviations on the scale of the sentiment."""
 
 CLASS_RADIUS = 2.2
-"""How far classes lie from the middle, on the same scale."""
+"""Distance of the classes from the center, on the same scale."""
 
 CHANNEL_NOISE = 0.1
 DRIFTS = 4
@@ -95,7 +95,7 @@ def segment(recipe: Recipe, split: str, row: int) -> Segment:
 
 
 def _label(rng: np.random.Generator, classes: int) -> tuple[float | int, np.ndarray]:
-    """The label, and what is to be shown of it: `(1,)`, or `(2,)` for a class."""
+    """The label, and the signal that encodes it: `(1,)`, or `(2,)` for a class."""
     if classes:
         label = int(rng.integers(classes))
         angle = 2 * np.pi * label / classes

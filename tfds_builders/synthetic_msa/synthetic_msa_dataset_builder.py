@@ -1,4 +1,4 @@
-"""Generated multimodal sentiment data: nothing to download, ready in a second."""
+"""Generated multimodal sentiment data, which needs no download."""
 
 import dataclasses
 import pathlib

@@ -6,10 +6,12 @@ Each backend's file defines:
     repeat                 a step applied K times, with memory flat in K
     all_reduce_sum         sum of gradients over the replicas of a distribution strategy
     over_all_replicas      a replica's loss as that of the whole batch
+    map_tasks              a function of each task, vectorised where the backend can
     rows_of_this_replica   random rows of which each replica has its own
     every_other            every second row of an array
     train_step             `keras.Model.train_step` that follows a given gradient
     weights_survive        a scope of `fit` whose failure leaves the weights
+    check_export           an error for exports that Keras does not offer on this backend
     TrainerOverrides       methods of Keras' trainer that must be overridden on this backend
 """
 
@@ -29,8 +31,10 @@ else:
 
 TrainerOverrides = _backend.TrainerOverrides
 all_reduce_sum = _backend.all_reduce_sum
+check_export = _backend.check_export
 every_other = _backend.every_other
 gradient = _backend.gradient
+map_tasks = _backend.map_tasks
 over_all_replicas = _backend.over_all_replicas
 repeat = _backend.repeat
 rows_of_this_replica = _backend.rows_of_this_replica
@@ -40,8 +44,10 @@ weights_survive = _backend.weights_survive
 __all__ = [
     "TrainerOverrides",
     "all_reduce_sum",
+    "check_export",
     "every_other",
     "gradient",
+    "map_tasks",
     "over_all_replicas",
     "repeat",
     "rows_of_this_replica",

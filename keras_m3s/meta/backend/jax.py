@@ -8,7 +8,7 @@ import jax
 import keras
 
 from keras_m3s.meta import functional
-from keras_m3s.meta.functional import BatchGradient, Model, State, Tensor, Values
+from keras_m3s.meta.functional import BatchGradient, Model, OfOptimizer, State, Tensor, Values
 from keras_m3s.utils import keras_private
 
 Aux = TypeVar("Aux")
@@ -56,6 +56,17 @@ def all_reduce_sum(gradients: Values) -> Values:
     return gradients
 
 
+def map_tasks(fn: Callable[..., Aux], *batches: Any) -> Aux:
+    """`fn` of each task, all at once: leaves of `batches` and of the result begin with the tasks.
+
+    Args:
+        fn: Pure function of a task's batches.
+        batches: Structures of arrays `(tasks, ...)` or `None`.
+    """
+    mapped: Aux = jax.vmap(fn)(*batches)
+    return mapped
+
+
 def rows_of_this_replica(sample: Callable[[Any], Tensor], batch_size: Any) -> Tensor:
     """`sample(batch_size)`: on JAX there are no replicas within a step."""
     return sample(batch_size)
@@ -80,7 +91,7 @@ def train_step(
         trainable,
         State(non_trainable, metrics),
         keras.utils.unpack_x_y_sample_weight(data),
-        _loss_scale(model.optimizer, optimizer_variables),
+        _of_optimizer(model, trainable, optimizer_variables),
     )
     trainable, optimizer_variables = model.optimizer.stateless_apply(
         optimizer_variables, gradients, trainable
@@ -102,6 +113,11 @@ def weights_survive(model: Any) -> Iterator[None]:
         raise
     finally:
         model._state_before = None
+
+
+def check_export(format: str, signature: Any) -> None:
+    """Nothing to check: Keras exports any structure of inputs on this backend."""
+    del format, signature
 
 
 class TrainerOverrides:
@@ -161,6 +177,13 @@ class TrainerOverrides:
             scale = _loss_scale(self.optimizer, optimizer_variables)
             loss = loss if scale is None else loss * scale
         return loss, (output.loss, output.outputs, *output.state)
+
+
+def _of_optimizer(model: Model, trainable: Values, variables: Values) -> OfOptimizer:
+    """`functional.of_optimizer` for given values of the optimizer's variables."""
+    mapping = list(zip(model.optimizer.variables, variables, strict=True))
+    with keras.StatelessScope(state_mapping=mapping):
+        return functional.of_optimizer(model, trainable)
 
 
 def _loss_scale(optimizer: keras.optimizers.Optimizer, variables: Values) -> Tensor | None:

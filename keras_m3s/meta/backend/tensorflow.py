@@ -96,6 +96,25 @@ def all_reduce_sum(gradients: Values) -> Values:
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
 
+def map_tasks(fn: Callable[..., Aux], *batches: Any) -> Aux:
+    """`fn` of each task, one after another: leaves of `batches` and of the result begin with the
+    tasks.
+
+    Args:
+        fn: Pure function of a task's batches.
+        batches: Structures of arrays `(tasks, ...)` or `None`.
+    """
+    size = next(a.shape[0] for a in keras.tree.flatten(batches) if a is not None)
+    results = [
+        fn(*keras.tree.map_structure(lambda a, t=task: None if a is None else a[t], batches))
+        for task in range(size)
+    ]
+    stacked: Aux = keras.tree.map_structure(
+        lambda *each: None if each[0] is None else keras.ops.stack(each), *results
+    )
+    return stacked
+
+
 def rows_of_this_replica(sample: Callable[[Any], Tensor], batch_size: Any) -> Tensor:
     """This replica's rows of one sample for the global batch.
 
@@ -132,7 +151,7 @@ def train_step(model: Model, gradient: BatchGradient, data: Any) -> dict[str, Te
         trainable,
         state,
         keras.utils.unpack_x_y_sample_weight(data),
-        functional.loss_scale(model.optimizer),
+        functional.of_optimizer(model, trainable),
     )
     model.optimizer.apply(gradients, model.trainable_variables)
     functional.assign_state(model, state, output.state)
@@ -147,6 +166,11 @@ def weights_survive(model: Any) -> Iterator[None]:
     """Nothing to do: on this backend `fit` leaves the weights in their variables."""
     del model
     yield
+
+
+def check_export(format: str, signature: Any) -> None:
+    """Nothing to check: Keras exports any structure of inputs on this backend."""
+    del format, signature
 
 
 class TrainerOverrides:

@@ -24,7 +24,8 @@ def gradient(
     Args:
         fn: Pure function.
         values: What to differentiate with respect to.
-        differentiable: Whether the gradients are differentiated in turn, which keeps their graph.
+        differentiable: Whether the gradients are differentiated in turn. Their graph is kept, and
+            the pass does without cuDNN, whose recurrent kernels have no second derivative.
 
     Returns:
         A gradient for each of `values`, and `aux`.
@@ -32,13 +33,30 @@ def gradient(
     values = [
         v if differentiable and v.requires_grad else v.detach().requires_grad_() for v in values
     ]
-    loss, aux = fn(values)
+    with _without_cudnn() if differentiable else contextlib.nullcontext():
+        loss, aux = fn(values)
+    if not values:
+        return [], keras.tree.map_structure(_detach, aux)
     gradients = torch.autograd.grad(loss, values, create_graph=differentiable, allow_unused=True)
     gradients = [
         torch.zeros_like(v) if g is None else g for v, g in zip(values, gradients, strict=True)
     ]
     # State that kept its graph would keep every earlier pass in memory.
     return gradients, aux if differentiable else keras.tree.map_structure(_detach, aux)
+
+
+@contextlib.contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """A scope in which PyTorch, and Keras' layers with it, take kernels of PyTorch's own on a GPU.
+
+    The kernel that is taken in the forward pass decides on that of the backward pass.
+    """
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def _detach(value: Any) -> Any:
@@ -65,6 +83,25 @@ def repeat(
 def all_reduce_sum(gradients: Values) -> Values:
     """Returns `gradients`: Keras' trainer on PyTorch runs on one device."""
     return gradients
+
+
+def map_tasks(fn: Callable[..., Aux], *batches: Any) -> Aux:
+    """`fn` of each task, one after another: leaves of `batches` and of the result begin with the
+    tasks.
+
+    Args:
+        fn: Pure function of a task's batches.
+        batches: Structures of arrays `(tasks, ...)` or `None`.
+    """
+    size = next(a.shape[0] for a in keras.tree.flatten(batches) if a is not None)
+    results = [
+        fn(*keras.tree.map_structure(lambda a, t=task: None if a is None else a[t], batches))
+        for task in range(size)
+    ]
+    stacked: Aux = keras.tree.map_structure(
+        lambda *each: None if each[0] is None else keras.ops.stack(each), *results
+    )
+    return stacked
 
 
 def rows_of_this_replica(sample: Callable[[Any], Tensor], batch_size: Any) -> Tensor:
@@ -97,7 +134,7 @@ def train_step(model: Model, gradient: BatchGradient, data: Any) -> dict[str, Te
         trainable,
         state,
         keras.utils.unpack_x_y_sample_weight(data),
-        functional.loss_scale(model.optimizer),
+        functional.of_optimizer(model, trainable),
     )
     with torch.no_grad():
         model.optimizer.apply(gradients, model.trainable_variables)
@@ -111,6 +148,22 @@ def weights_survive(model: Any) -> Iterator[None]:
     """Nothing to do: on this backend `fit` leaves the weights in their variables."""
     del model
     yield
+
+
+def check_export(format: str, signature: Any) -> None:
+    """Raises `ValueError` for an export that Keras does not offer on PyTorch.
+
+    Args:
+        format: As for `keras.Model.export`.
+        signature: Its `input_signature`, or `None`.
+    """
+    nested = any(isinstance(inputs, (dict, list, tuple)) for inputs in signature or ())
+    if format == "tf_saved_model" and nested:
+        raise ValueError(
+            "Keras exports a SavedModel from PyTorch only of a model with a single input. "
+            "Received: a model with several. Export with format='onnx'; or save the model, load it "
+            "with KERAS_BACKEND=tensorflow or jax, and export it there."
+        )
 
 
 class TrainerOverrides:

@@ -1,5 +1,6 @@
 """The complete input, put together from what holes left and what they removed."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -55,6 +56,22 @@ def complete_tokens(kept: Any, removed: Any) -> Complete:
     words = ops.maximum(ops.sum(mask, axis=1) - 2, 1)
     share = ops.sum(ops.cast(gone, "float32"), axis=1) / ops.cast(words, "float32")
     return Complete(values, ops.ones_like(share), 1.0 - share)
+
+
+def given_at_all(measured: Any, inputs: Any, modality: str) -> Any:
+    """Without the samples that have nothing but NaN, whatever stands in their holes.
+
+    Args:
+        measured: Float `(batch,)`, see `Complete`.
+        inputs: Batch as the loss gets it, before `WithMissing` cut its holes: NaN is still NaN.
+        modality: Name of the modality.
+    """
+    given = inputs.get(modality) if isinstance(inputs, Mapping) else None
+    if given is None:
+        return measured
+    given = ops.convert_to_tensor(given)
+    absent = ops.all(ops.isnan(given), axis=tuple(range(1, len(given.shape))))
+    return measured * ops.cast(ops.logical_not(absent), measured.dtype)
 
 
 def _left(gone: Any, steps: Any) -> Any:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras import ops
 
+from keras_m3s.layers.centred_norm import CentredNorm
 from keras_m3s.layers.torch_defaults import EPSILON, Linear
 from keras_m3s.models.lnln.attention import attend, built, norm
 from keras_m3s.models.torch_import.weights import TorchWeight, layer_norm, linear
@@ -85,20 +85,3 @@ class HyperModalityLayer(keras.layers.Layer):
             yield from linear(f"{prefix}.fn.to_v_t{LETTERS[m]}", self.values[m])
         if self.output_projection is not None:
             yield from linear(f"{prefix}.fn.to_out.0", self.output_projection)
-
-
-class CentredNorm(keras.layers.LayerNormalization):
-    """`LayerNormalization` computed as (x - mean) / s.
-
-    The hyper-modality starts as all ones, and after a few steps its entries still differ by little
-    from each other. Keras on JAX and TensorFlow computes x / s - mean / s, which rounds those
-    differences away.
-    """
-
-    def call(self, inputs: Any) -> Any:
-        x = ops.cast(inputs, "float32")
-        centred = x - ops.mean(x, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        normed = centred * ops.rsqrt(variance + self.epsilon)
-        gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
-        return ops.cast(normed * gamma + beta, self.compute_dtype)

@@ -24,16 +24,21 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_m3s.layers.padding_token import without_gradient
 from keras_m3s.layers.text_states import TEXT, TextStates
 from keras_m3s.layers.torch_defaults import Linear
 from keras_m3s.modalities import COMPLEMENT, TEXT_BERT, length_key
 from keras_m3s.models.base import PREDICTION, BaseModel
 from keras_m3s.models.lnln import losses
 from keras_m3s.models.lnln.attention import built
-from keras_m3s.models.lnln.complete_input import Complete, complete_features, complete_tokens
+from keras_m3s.models.lnln.complete_input import (
+    Complete,
+    complete_features,
+    complete_tokens,
+    given_at_all,
+)
 from keras_m3s.models.lnln.dominant import Discriminator, DominantFeatures
 from keras_m3s.models.lnln.multimodal import MultimodalLearning
-from keras_m3s.models.lnln.padding_token import without_gradient
 from keras_m3s.models.lnln.sizes import ByPart, by_key, parts, require_int
 from keras_m3s.models.lnln.training import DecoupledAdam, WarmupCosine
 from keras_m3s.models.lnln.transformer import Transformer
@@ -309,7 +314,7 @@ class LNLN(BaseModel):
     def loss_terms(self, x: Any, y: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """`completeness`, `adversarial`, `reconstruction`, each 0 where there is no target."""
         terms = dict.fromkeys(self.term_weights, ops.zeros((), "float32"))
-        measured = outputs.get("measured", {})
+        measured = {m: given_at_all(rows, x, m) for m, rows in outputs.get("measured", {}).items()}
         if "kept" in outputs:
             kept = outputs["kept"]
             counts = measured.get(TEXT, ops.ones_like(kept))

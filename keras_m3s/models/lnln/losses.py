@@ -1,4 +1,4 @@
-"""LNLN's losses beside the task's, in float32, over the samples that have a target.
+"""LNLN's losses beside the task's, at least in float32, over the samples that have a target.
 
 Reference: core/losses.py of Haoyu-ha/LNLN, 80a052c.
 """
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras import ops
+
+from keras_m3s.layers.centred_norm import precise
 
 DOMINANT, COMPLETE = 1, 0
 """Classes of the discriminator: dominant features, features of complete text."""
@@ -20,7 +22,7 @@ def completeness_loss(estimated: Any, completeness: Any, measured: Any) -> Any:
         completeness: `(batch,)`, the target.
         measured: `(batch,)`, 1.0 for samples that count, else 0.0.
     """
-    off = ops.square(ops.cast(estimated, "float32")[:, 0] - ops.cast(completeness, "float32"))
+    off = ops.square(precise(estimated)[:, 0] - precise(completeness))
     return ops.sum(off * measured) / ops.maximum(ops.sum(measured), 1.0)
 
 
@@ -33,7 +35,7 @@ def adversarial_loss(dominant: Any, complete: Any, measured: Any) -> Any:
         measured: `(batch,)`, 1.0 for samples that have text, else 0.0.
     """
     logits = ((dominant, DOMINANT), (complete, COMPLETE))
-    own = [ops.log_softmax(ops.cast(x, "float32"), axis=-1)[..., label] for x, label in logits]
+    own = [ops.log_softmax(precise(x), axis=-1)[..., label] for x, label in logits]
     rows = ops.mean(own[0] + own[1], axis=1) / 2
     return -ops.sum(rows * measured) / ops.maximum(ops.sum(measured), 1.0)
 
@@ -50,7 +52,7 @@ def reconstruction_loss(
     """
     total, rows = ops.zeros((), "float32"), ops.zeros((), "float32")
     for m, target in complete.items():
-        off = ops.cast(restored[m], "float32") - ops.cast(target, "float32")
+        off = precise(restored[m]) - precise(target)
         total = total + ops.sum(ops.mean(ops.square(off), axis=(1, 2)) * measured[m])
         rows = rows + ops.sum(measured[m])
     return total / ops.maximum(rows, 1.0)

@@ -154,7 +154,12 @@ class MMIN(UtteranceModel):
         Raises:
             NotFiniteError: If its loss is not finite.
         """
-        self.load_teacher(train_teacher(self.first_stage(), train, valid, epochs, callbacks))
+        teacher = train_teacher(self.first_stage(), train, valid, epochs, callbacks)
+        if not self.built:
+            # With the steps of the data, which `load_teacher` does not know.
+            inputs = train[0][0]
+            self.build({name: (None, *np.shape(array)[1:]) for name, array in inputs.items()})
+        self.load_teacher(teacher)
 
     def first_stage(self) -> UttFusion:
         """An untrained stage 1 with encoders of the model's sizes."""

@@ -19,16 +19,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_m3s.layers.centred_norm import CentredNorm, precise
 from keras_m3s.layers.torch_defaults import EPSILON, Dropout
 from keras_m3s.models.torch_import.weights import TorchWeight, layer_norm, linear
 
 NO_WEIGHT = -1e9
 """Attention score of a key that is not to be seen."""
-
-
-def precise(x: Any) -> Any:
-    """`x` in float32, or in float64 if it is that."""
-    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 
 def sinusoids(steps: Any, width: int) -> Any:
@@ -80,22 +76,6 @@ def visible_keys(
         return inside
     offset = ops.cast(ops.abs(key_lengths - query_lengths), keys.dtype)[:, None, None, None]
     return ops.logical_and(inside, keys <= ops.arange(query_steps)[:, None] + offset)
-
-
-class LayerNorm(keras.layers.LayerNormalization):
-    """A `LayerNormalization` that takes the variance from the centred values.
-
-    On PyTorch Keras' own is E[x^2] - E[x]^2, which loses its digits where a vector is nearly
-    constant, as a feature's course over time often is: gradients were off by 6 % here.
-    """
-
-    def call(self, inputs: Any) -> Any:
-        x = precise(inputs)
-        centred = x - ops.mean(x, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        normed = centred * ops.rsqrt(variance + self.epsilon)
-        scale, shift = (ops.cast(v, x.dtype) for v in (self.gamma, self.beta))
-        return ops.cast(normed * scale + shift, self.compute_dtype)
 
 
 class CrossmodalLayer(keras.layers.Layer):
@@ -302,6 +282,6 @@ class CrossmodalTransformer(keras.layers.Layer):
 
 
 def _norm(name: str, dim: int, policy: dict[str, Any]) -> Any:
-    layer = LayerNorm(epsilon=EPSILON, name=name, **policy)
+    layer = CentredNorm(epsilon=EPSILON, name=name, **policy)
     layer.build((None, None, dim))
     return layer

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_m3s.layers.centred_norm import precise
 from keras_m3s.layers.torch_defaults import Linear
-from keras_m3s.models.tfr_net.crossmodal import CrossmodalTransformer, precise
+from keras_m3s.models.tfr_net.crossmodal import CrossmodalTransformer
 from keras_m3s.models.torch_import.weights import TorchWeight, linear
 
 AXES = ("batch", "feature")

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_m3s.layers.padding_token import without_gradient
 from keras_m3s.layers.text_states import BERT_NO_DECAY_PATHS, BERT_PATHS, TEXT, TextStates
 from keras_m3s.layers.torch_defaults import BatchNorm, Dropout, Linear, leaky_relu
 from keras_m3s.modalities import COMPLEMENT, TEXT_BERT, length_key
@@ -42,7 +43,6 @@ LATE_PATHS = r"(^|/)(text|audio|vision)_reconstruction/"
 """Finds by path the variables that serve the reconstruction alone."""
 
 LEAST_SELF_LAYERS = 3
-PADDING_TOKEN = 0
 NOT_OWN_ARGUMENTS = ("self", "bert", "kwargs", "__class__")
 
 
@@ -184,10 +184,10 @@ class TFRNet(BaseModel):
             LEAST_SELF_LAYERS, given["attention_layers"]
         )
         self.text_states = TextStates(bert, name="text_states", **policy)
-        if self.text_states.bert is not None:
-            _hold_padding_token(self.text_states.bert)
-            if not given["finetune"]:
-                self.text_states.bert.trainable = False
+        # Attention reads the states of padding.
+        without_gradient(self.text_states.bert)
+        if self.text_states.bert is not None and not given["finetune"]:
+            self.text_states.bert.trainable = False
         self.align = Alignment(
             given["hidden_size"],
             given["heads"],
@@ -434,24 +434,6 @@ class TFRNet(BaseModel):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "TFRNet":
         bert = TextStates.from_config({"bert": config.get("bert")}).bert
         return cls(**{**config, "bert": bert})
-
-
-def _hold_padding_token(bert: Any) -> None:
-    """Lets no gradient into the vector of [PAD], as PyTorch's BERT with its `padding_idx`.
-
-    It matters here: attention reads the states of padding.
-    """
-    embedding = getattr(bert, "token_embedding", None)
-    if embedding is None:
-        return
-    look_up = embedding.call
-
-    def call(token_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        vectors = look_up(token_ids, *args, **kwargs)
-        padding = ops.equal(token_ids, PADDING_TOKEN)[..., None]
-        return ops.where(padding, ops.stop_gradient(vectors), vectors)
-
-    embedding.call = call
 
 
 def _within(x: Any, lengths: Any) -> Any:

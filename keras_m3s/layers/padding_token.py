@@ -10,7 +10,7 @@ PADDING_TOKEN = 0
 def without_gradient(bert: Any) -> None:
     """Stops the gradient of the embedding of [PAD].
 
-    It is only non-zero in models that read the states of padding, as LNLN does.
+    It is only non-zero in models that read the states of padding, as LNLN and TFR-Net do.
 
     Args:
         bert: A keras-hub backbone, whose `token_embedding` is changed; any other model and `None`

@@ -1,0 +1,73 @@
+"""The loss of a training pass with a consistency penalty, as a pure function."""
+
+from typing import TYPE_CHECKING
+
+import keras
+from keras import ops
+
+from keras_m3s.meta import consistency
+from keras_m3s.meta.functional import (
+    Batch,
+    LossOutput,
+    State,
+    Values,
+    stateless_scope,
+    updated_state,
+)
+from keras_m3s.meta.inputs import TRANSFORMED
+from keras_m3s.modalities import DRAWS
+
+if TYPE_CHECKING:
+    from keras_m3s.meta.with_missing import WithMissing
+
+NAME = "consistency"
+"""Of the penalty in the log."""
+
+
+def compute_loss(
+    model: "WithMissing", averages: Values | None, theta: Values, state: State, batch: Batch
+) -> LossOutput:
+    """`functional.compute_loss` of a wrapper, plus its penalty, which is in `logs` too.
+
+    Args:
+        model: A wrapper with `consistency`.
+        averages: Averaged weights in the order of `theta`, for the teacher that has them.
+        theta: Values of `trainable_variables`.
+        state: Values of all other variables.
+        batch: `(x, y, sample_weight)` as `passes.paired` makes it, maybe with T applied already.
+
+    Raises:
+        ValueError: There are no averages and the teacher needs them, or a name is unknown.
+    """
+    settings, (x, y, sample_weight) = model.consistency, batch
+    assert settings is not None
+    with stateless_scope(model, theta, state) as scope:
+        with consistency.recorded(model.model, settings.layer) as found:
+            outputs = model(x, training=True)
+        loss = model.compute_loss(x, y, outputs, sample_weight, training=True)
+    after = updated_state(model, state, scope)
+    if settings.layer is None:
+        settings.check_names(outputs)
+    compared = outputs if settings.layer is None else found
+    if settings.teacher is None:
+        first, second = consistency.halves(compared)
+    else:
+        values = theta if settings.teacher == "complete" else averages
+        if values is None:
+            raise ValueError(
+                "With teacher='average' the optimizer must average the weights. Received: one with "
+                "use_ema=False. Compile with, for example, keras.optimizers.Adam(use_ema=True)."
+            )
+        measured = {name: value for name, value in x.items() if name not in (DRAWS, TRANSFORMED)}
+        stopped = [ops.stop_gradient(value) for value in values]
+        with (
+            stateless_scope(model, stopped, after),
+            consistency.recorded(model.model, settings.layer) as seen,
+        ):
+            taught = model(measured, training=False)
+        first = compared
+        second = keras.tree.map_structure(
+            ops.stop_gradient, taught if settings.layer is None else seen
+        )
+    penalty = settings.penalty(model.model, y, first, second)
+    return LossOutput(loss + ops.cast(penalty, loss.dtype), outputs, after, {NAME: penalty})
