@@ -251,3 +251,18 @@ def test_one_example_to_predict(tmp_path):
     assert {name: array.shape for name, array in clips.features.items()} == {
         "phone": (1, 4, 2), "static": (1, 5), "watch": (1, 6, 3)
     }  # fmt: skip
+
+
+def test_speech_beside_other_modalities_to_predict(tmp_path):
+    path = tmp_path / "a.npz"
+    rng = np.random.default_rng(0)
+    tokens = np.stack([np.full((4, 6), 101), np.ones((4, 6)), np.zeros((4, 6))], axis=1)
+    sent = {
+        "audio": rng.normal(size=(4, 6, 3)),
+        "text_bert": tokens,
+        "pulse": rng.normal(size=(4, 9, 1)),
+    }
+    np.savez(path, **sent, word_times=np.ones((99, 2)))
+    clips = data.unlabelled(path)
+    assert list(clips.features) == ["audio", "text_bert", "pulse"]
+    np.testing.assert_array_equal(clips.sequence("pulse", 2), sent["pulse"][2].astype("float32"))

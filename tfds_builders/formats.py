@@ -40,6 +40,10 @@ class Format:
 _AGAIN = "Compare size and SHA-256 with the source, and download it again"
 _CSV = "Save the table as CSV (UTF-8)"
 _COLUMNS = "Save its columns as arrays with `numpy.savez`"
+_DESCRIBE = (
+    "Put a description in YAML of the same name beside it, or save its columns as arrays with "
+    "`numpy.savez`"
+)
 _CLIPS = "Features are made from recordings by `keras-m3s features FOLDER`"
 _MATLAB = "Read it with {}, and save its arrays with `numpy.savez`"
 _FETCH = "Run `{}` in the repository that it is from"
@@ -80,7 +84,7 @@ _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"7z\xbc\xaf\x27\x1c", Format("7z", "a 7-Zip archive", "Unpack it: `7z x`")),
     (0, b"Rar!\x1a\x07", Format("rar", "a RAR archive", "Unpack it: `unrar x`")),
     (257, b"ustar", Format("tar", "a tar archive", "Unpack it: `tar xf`")),
-    (0, b"PAR1", Format("parquet", "a Parquet table", _COLUMNS)),
+    (0, b"PAR1", Format("parquet", "a Parquet table", _DESCRIBE)),
     (0, b"ARROW1", Format("arrow", "an Arrow (Feather) table", _COLUMNS)),
     (0, b"SQLite format 3", Format("sqlite", "an SQLite database", _COLUMNS)),
     (0, b"%PDF", Format("pdf", "a PDF document")),

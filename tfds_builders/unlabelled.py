@@ -24,6 +24,7 @@ import numpy as np
 
 from . import arrays, columns, content, files, formats, mult, npy, tables
 from .describing import describe
+from .labels import LABEL
 from .limits import DataError, Problems
 from .segments import MODALITIES, MODES, TEXT_BERT, split_names
 
@@ -148,7 +149,9 @@ def recognises(held: Any) -> bool:
 def _columns(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
     if mult.recognises(held):
         held = mult.renamed(dict(held))
-    if set(arrays.modalities(held)) - {*KEYS} and not set(arrays.MMSA_LABELS) & set(held):
+    others = sorted({*arrays.modalities(held)} - {*KEYS})
+    speech = any(held.get(key) is not None for key in KEYS)
+    if (others and not speech) or LABEL in held:
         return _any(place, held, clip)
     features = {name: held[name] for name in KEYS if held.get(name) is not None}
     if _is_one_clip(features, held.get("id")):
@@ -171,7 +174,12 @@ def _columns(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
         for name in MODALITIES
         if held.get(key := f"{name}_lengths") is not None
     }
-    return _checked(place, ids, rows, features, lengths)
+    checked = _checked(place, ids, rows, features, lengths)
+    for name in others:  # of a model that reads more than speech; the schema has other arrays too
+        array = held.get(name)
+        if array is not None and len(array) == rows and array.ndim in (2, 3) and array.size:
+            checked.features[name] = arrays.numbers(place, name, array)
+    return checked
 
 
 def _any(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
