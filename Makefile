@@ -85,7 +85,7 @@ lock: ## Resolve the newest versions into both lock files.
 	$(call require_python)
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install . && $(call freeze,requirements-base.lock)
-	build/lock/bin/pip install '.[jax,torch,text,features,dask,ray,export,tensorboard,docs,dev]' && $(call freeze,requirements.lock)
+	build/lock/bin/pip install '.[jax,torch,text,features,dask,ray,export,tensorboard,tables,docs,dev]' && $(call freeze,requirements.lock)
 
 	build/lock/bin/pip install uv && build/lock/bin/uv pip compile pyproject.toml --python-version 3.11 --upgrade \
 		--resolution lowest-direct $(addprefix --extra ,$(TRIED)) --no-header --no-annotate --quiet \
