@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 import keras_m3s as m3s
-from keras_m3s.layers.recurrent import LSTM
 
 WIDTHS = {"audio": 74, "vision": 47, "text": 768}
 TINY = {"audio": 3, "vision": 2, "text": 4}
@@ -33,6 +32,8 @@ class ThreeLSTMs(keras.Model):
     """A score from the last states of all modalities."""
 
     def __init__(self, units: int = UNITS) -> None:
+        from keras_m3s.layers.recurrent import LSTM  # elsewhere in older versions
+
         super().__init__()
         self.encoders = {m: LSTM(units, name=m) for m in WIDTHS}
         self.head = keras.layers.Dense(1)

@@ -205,6 +205,7 @@ def test_to_predict_labels_columns_and_modalities_may_be_absent(tmp_path):
         (lambda table: table.assign(t=None), "`t` must be a time"),
         (lambda table: table.assign(recording=None), "`recording` must be there in each row"),
         (lambda table: table.assign(activity=None), "`label` must"),
+        (lambda table: table.assign(activity="a" * 501), "at most 500 characters"),
         (lambda table: table.iloc[:0], "at least one row"),
     ],
 )  # fmt: skip

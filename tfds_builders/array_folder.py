@@ -7,11 +7,11 @@ from . import files, npy
 from .segments import MODALITIES, SPLITS, TEXT_BERT, split_names
 
 LABELS = "label.csv"
-"""A folder with such a table is of another layout."""
+"""Table of labels; a folder that has it is read by `npy_folder`."""
 
 
 def recognises(path: Any) -> bool:
-    """Whether a folder has arrays in folders called as splits, or arrays that are not of speech."""
+    """Whether a folder holds SPLIT/NAME.npy, or NAME.npy of other modalities than speech has."""
     path = pathlib.Path(path)
     if not path.is_dir() or files.find(path, LABELS).exists():
         return False
@@ -22,17 +22,17 @@ def recognises(path: Any) -> bool:
 
 
 def sources(path: Any) -> list[pathlib.Path]:
-    """The files that are read."""
+    """The files that `load` reads."""
     path = pathlib.Path(path)
     folders = _split_folders(path)
     return [one for folder in folders.values() for one in _arrays(folder)] or _arrays(path)
 
 
 def load(path: Any) -> dict[str, Any]:
-    """Arrays by name, in a dict for each split where there are such.
+    """Reads all arrays into a dict by name, or into a dict of each split.
 
     Raises:
-        DataError: a file is damaged.
+        DataError: A file is damaged.
     """
     path = pathlib.Path(path)
     folders = _split_folders(path)

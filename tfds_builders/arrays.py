@@ -1,4 +1,4 @@
-"""Arrays with splits: own data of any modalities, sensors and measurements for one.
+"""A user's own data of any modalities, such as sensors: arrays with splits.
 
 Content is a dict of `train`, `valid` (`val`, `dev`), `test`, each a dict of
 
@@ -8,8 +8,8 @@ Content is a dict of `train`, `valid` (`val`, `dev`), `test`, each a dict of
     label         (N,)   whole numbers or strings are classes, other numbers are scores
     id            (N,)   names; optional
 
-In a .npz file the keys are `train/NAME` and so on. NaN is kept. Infinite values are faults: they
-become NaN, and are counted in a warning. Columns `(N,)` of another name are left unread.
+In a .npz file the keys are `train/NAME` and so on. NaN is kept. Infinite values are replaced by NaN
+and counted in a warning. Columns `(N,)` of other names are not read.
 """
 
 import warnings
@@ -36,7 +36,7 @@ from .segments import (
 
 ID = "id"
 LENGTHS = ("_length", "_lengths")
-"""How the key of true steps ends."""
+"""Suffixes of the keys of true steps."""
 
 MMSA_LABELS = (
     "regression_labels",
@@ -44,17 +44,17 @@ MMSA_LABELS = (
     "labels",
     *(f"regression_labels_{letter}" for letter in UNIMODAL.values()),
 )
-"""What labels are called in the schemas of MMSA and MulT."""
+"""Keys of labels in the schemas of MMSA and MulT."""
 
 RESERVED = (TEXT_BERT, "raw_text", "index", "draws", "complement", "missing_index", LABEL, ID)
-"""Names of a batch's entries that are no modalities."""
+"""Entries of a batch or a file that are not modalities."""
 
 
 def recognises(splits: Mapping[str, Any]) -> bool:
-    """Whether content is of this schema and not of MMSA's or MulT's.
+    """Whether content has this schema, rather than that of MMSA or MulT.
 
     Args:
-        splits: Split -> what the file has for it.
+        splits: Split -> its content.
     """
     named = [one for one in splits.values() if isinstance(one, Mapping)]
     keys = {key for one in named for key in one if isinstance(key, str)}
@@ -68,17 +68,17 @@ def recognises(splits: Mapping[str, Any]) -> bool:
 
 
 def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
-    """All splits, checked.
+    """Reads and checks all splits.
 
     Args:
-        place: What to call the content in messages.
-        content: As above; its dicts give the arrays up.
+        place: Name of the source, for messages.
+        content: As above; arrays are removed from it as they are read.
 
     Returns:
         Dict with `train`, `valid`, `test`.
 
     Raises:
-        DataError: it is not as above; the message names split and key.
+        DataError: The content violates the schema; the message names split and key.
     """
     names = split_names(content)
     lacking = [split for split in SPLITS if split not in names]
@@ -112,12 +112,12 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
 
 
 def modalities(held: Mapping[Any, Any]) -> list[str]:
-    """Names of the modalities of one split, or of data without splits."""
+    """Names of the modalities in one split, or in data without splits."""
     return sorted(key for key, array in held.items() if is_modality(key, array))
 
 
 def is_modality(key: Any, array: Any, least: int = 2) -> bool:
-    """Whether an entry is one, with at least so many axes."""
+    """Whether an entry is a modality, with at least `least` axes."""
     return (
         isinstance(key, str)
         and key not in RESERVED
@@ -128,10 +128,10 @@ def is_modality(key: Any, array: Any, least: int = 2) -> bool:
 
 
 def _modalities(place: str, raw: Mapping[str, Any]) -> list[str]:
-    """Names of the modalities, which all splits have.
+    """Names of the modalities, which must be the same in all splits.
 
     Raises:
-        DataError: there are none, one lacks in a split, or a name cannot be.
+        DataError: There are none, a split lacks one, or a name is invalid.
     """
     problems = Problems()
     held: dict[str, set[str]] = {}
@@ -161,10 +161,10 @@ def _modalities(place: str, raw: Mapping[str, Any]) -> list[str]:
 
 
 def check_name(place: str, name: str) -> None:
-    """A modality's name must be usable as a key of a batch and as that of an `Input`.
+    """Checks that a modality's name is valid as a key of a batch and as the name of an `Input`.
 
     Raises:
-        DataError: it is not.
+        DataError: It is not.
     """
     taken = name in RESERVED or name.endswith((*LENGTHS, "_present")) or name.startswith("label_")
     if not name.isidentifier() or taken:
@@ -178,7 +178,7 @@ def check_name(place: str, name: str) -> None:
 def _split(
     place: str, split: str, raw: dict[str, Any], modalities: list[str], problems: Problems
 ) -> dict[str, Any]:
-    """Features of a split and its `id`; what is wrong with it goes to `problems`."""
+    """Reads features and `id` of a split; adds errors to `problems`."""
     rows = len(raw[modalities[0]])
     part: dict[str, Any] = {ID: [f"{split}$_${row}" for row in range(rows)]}
     with problems.noted():
@@ -200,10 +200,10 @@ def _split(
 
 
 def ids(place: str, values: Any, rows: int) -> list[str]:
-    """Names of examples, each once.
+    """Checks the names of examples.
 
     Raises:
-        DataError: they are not `rows` names, or one is there twice.
+        DataError: They are not `rows` names, or not unique.
     """
     if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
         values = values.astype(str)
@@ -220,10 +220,10 @@ def ids(place: str, values: Any, rows: int) -> list[str]:
 
 
 def numbers(place: str, name: str, array: np.ndarray) -> np.ndarray:
-    """A modality's values as float32; NaN stays, infinite values become NaN with a warning.
+    """Converts a modality to float32; keeps NaN, replaces infinite values by NaN with a warning.
 
     Raises:
-        DataError: they are of another shape.
+        DataError: The array has another rank, or no values.
     """
     if array.ndim not in (2, 3) or 0 in array.shape[1:]:
         raise DataError(
@@ -246,20 +246,20 @@ def numbers(place: str, name: str, array: np.ndarray) -> np.ndarray:
 def padded(
     place: str, name: str, raw: Mapping[str, Any], sequences: np.ndarray, names: list[str]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Sequences that are 0 behind their true steps, for padding is no hole; and those steps.
+    """Sets padding to 0, since it is not missing data.
 
     Args:
-        place: For messages.
-        name: Of the modality.
-        raw: All there is for the split.
-        sequences: The modality's `(N, steps, dim)`.
+        place: Name of the source, for messages.
+        name: Name of the modality.
+        raw: All entries of the split.
+        sequences: The modality, `(N, steps, dim)`.
         names: Ids of the examples.
 
     Returns:
         The sequences, and true steps int32 `(N,)`, `None` where they are not given.
 
     Raises:
-        DataError: they are no such numbers, or the modality is one of vectors.
+        DataError: The lengths are invalid, or the modality holds vectors.
     """
     key = next((name + end for end in LENGTHS if raw.get(name + end) is not None), None)
     if key is None:

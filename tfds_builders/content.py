@@ -38,9 +38,9 @@ def load(path: Any) -> Any:
 
 
 def of(path: Any) -> Any:
-    """What a folder of arrays, or a table with a description, holds; `None` of anything else.
+    """Reads a folder of arrays, or a table with a description; `None` for anything else.
 
-    Raises: as `array_folder.load` and `long_table.load`.
+    Raises: As `array_folder.load` and `long_table.load`.
     """
     for layout in (array_folder, long_table):
         if layout.recognises(path):
@@ -49,7 +49,7 @@ def of(path: Any) -> Any:
 
 
 def sources(path: Any) -> list[pathlib.Path] | None:
-    """The files that `of` reads; `None` where it reads nothing."""
+    """The files that `of` reads; `None` if it reads none."""
     for layout in (array_folder, long_table):
         if layout.recognises(path):
             return layout.sources(path)

@@ -1,4 +1,4 @@
-"""How much of data was never measured: shares of NaN, by modality."""
+"""Shares of missing values (NaN) of each modality."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -9,15 +9,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gaps:
-    """What is missing of a modality; padding does not count.
+    """Shares of missing values of a modality, padding excluded.
 
     Attributes:
-        cells: Share of single values.
+        cells: Share of values that are missing.
         rows: Share of time steps without any value; `None` for vectors.
         wholly: Share of examples without any value.
-        columns: Share of values of each column, `(dim,)`.
-        steps: Share of values of each time step `(steps,)`, NaN where no example is as long; `None`
-            for vectors.
+        columns: Share of values that are missing in each column, `(dim,)`.
+        steps: The same in each time step, `(steps,)`, NaN beyond the longest example; `None` for
+            vectors.
     """
 
     cells: float
@@ -35,21 +35,16 @@ class Gaps:
 
 
 def of(splits: Iterable[Mapping[str, Any]], names: Iterable[str]) -> dict[str, Gaps]:
-    """What is missing of each modality in all splits together.
+    """Counts missing values of each modality over all splits.
 
     Args:
-        splits: Features of each: modality -> `(N, steps, dim)` or `(N, dim)`, and
-            `{modality}_length` int `(N,)` where there is padding.
-        names: Modalities to look at.
+        splits: Features of each split: modality -> `(N, steps, dim)` or `(N, dim)`, and
+            `{modality}_length` int `(N,)` if there is padding.
+        names: Modalities to count.
     """
     held = list(splits)
     return {name: _gaps([(one[name], one.get(f"{name}_length")) for one in held if name in one])
             for name in names}  # fmt: skip
-
-
-def line(name: str, gaps: Gaps) -> str:
-    """What to print of a modality."""
-    return f"{name:<16} missing: {gaps}"
 
 
 def _percent(share: float) -> str:

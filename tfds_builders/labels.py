@@ -1,4 +1,4 @@
-"""Labels of own data: classes, whatever they are called, or scores."""
+"""Labels of a user's own data: classes or scores."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,20 @@ LEAVE_OUT = "Leave these examples out."
 def classified(
     place: str, splits: Mapping[str, tuple[Any, Sequence[str]]]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Labels of all splits: int32 classes from 0 on, or float32 scores.
+    """Converts labels to int32 classes or float32 scores.
 
-    Strings and whole numbers are classes. Where they are not 0, 1, 2, ... already they are numbered
-    in their order, which a warning says.
+    Strings and integers are classes. Unless they are 0, 1, 2, ... already, they are numbered in
+    sorted order, with a warning.
 
     Args:
-        place: For messages.
-        splits: Split -> its labels, and the ids of its examples.
+        place: Name of the source, for messages.
+        splits: Split -> its labels and the ids of its examples.
 
     Returns:
-        The labels, and the names of the classes where they had to be numbered.
+        The labels; the names of the classes, if they were numbered.
 
     Raises:
-        DataError: they are neither, not of one kind, or not as many as the ids.
+        DataError: The labels are neither, differ in kind between splits, or in number from the ids.
     """
     problems, found = Problems(), {}
     for split, (values, ids) in splits.items():
@@ -81,7 +81,7 @@ def _kind(array: np.ndarray) -> str:
 
 
 def _column(place: str, values: Any, ids: Sequence[str]) -> np.ndarray:
-    """Labels of a split as strings, int64 or finite float64."""
+    """Converts the labels of a split to strings, int64 or finite float64."""
     if values is None:
         raise DataError(
             f"{place}: `{LABEL}` must be there, a class or a score for each example. Received: "

@@ -1,7 +1,7 @@
-"""Tables in long form, a row for each id and time, brought to arrays with splits.
+"""Converts tables in long form, with a row for each id and time, to arrays with splits.
 
-What is which stands in a description beside them, see `table_layout`. Without labels the table is
-there to be predicted: then columns, whole modalities and the splits may be absent.
+A description in YAML names the columns, see `table_layout`. A table without labels is input for
+prediction: columns, whole modalities and the split may be absent from it.
 """
 
 import operator
@@ -22,24 +22,24 @@ from .table_layout import Grid, Layout
 
 
 def recognises(path: Any) -> bool:
-    """Whether a path is a description of tables, or has one."""
+    """Whether a path is a description of tables, or has one beside or in it."""
     return table_layout.find(pathlib.Path(path)) is not None
 
 
 def sources(path: Any) -> list[pathlib.Path]:
-    """The files that are read; errors as of `load`."""
+    """The files that `load` reads; raises as `load` does."""
     return table_layout.read(_found(path)).files
 
 
 def load(path: Any) -> dict[str, Any]:
-    """Arrays as `arrays` reads them: a dict of splits, or without splits that of one.
+    """Reads tables into the form that `arrays` reads: a dict of splits, or one dict without splits.
 
     Args:
-        path: A description, a table with one beside it, or a folder with one.
+        path: A description, a table that has one beside it, or a folder that holds one.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        DataError: description or tables are not as they must be.
+        FileNotFoundError: A file does not exist.
+        DataError: The description or a table is invalid.
         ImportError: pandas, pyarrow or PyYAML is not installed.
     """
     layout = table_layout.read(_found(path))
@@ -73,13 +73,13 @@ def _found(path: Any) -> pathlib.Path:
 
 
 class _Rows:
-    """The rows of all tables, one after the other, those of an id together and sorted by time.
+    """The rows of all tables, sorted by id and time.
 
     Attributes:
-        place: For messages.
-        ids: Names of the examples, in the order in which they first appear.
-        code: Row -> number of its id, int `(rows,)`, sorted.
-        position: Row -> how many rows of its id lie before it.
+        place: Name of the source, for messages.
+        ids: Names of the examples, in order of first appearance.
+        code: Index of each row's id, int `(rows,)`, sorted.
+        position: Number of rows of the same id before each row.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -118,7 +118,7 @@ class _Rows:
         )  # fmt: skip
 
     def has(self, name: str) -> bool:
-        """Whether a column is there, in all tables or in none."""
+        """Whether the tables have a column; raises if only some do."""
         there = [name in table for table in self.tables]
         if any(there) and not all(there):
             raise DataError(f"{self.tables[there.index(False)].place} must have the column "
@@ -127,14 +127,14 @@ class _Rows:
         return all(there)
 
     def column(self, read: Callable[[Table], np.ndarray]) -> np.ndarray:
-        """A column of all tables, in the order of the rows."""
+        """Reads a column of all tables, in the order of the rows."""
         parts = [read(table) for table in self.tables]
         if len({part.dtype.kind for part in parts}) > 1 and "U" in {p.dtype.kind for p in parts}:
             parts = [part.astype(str) for part in parts]
         return np.concatenate(parts)[self.order]
 
     def file_splits(self) -> np.ndarray:
-        """The split that a row's file is for, empty where files are for none."""
+        """The split of each row's file; empty if files have none."""
         return self._splits[self.order]
 
     def _times(self) -> np.ndarray | None:
@@ -149,7 +149,7 @@ class _Rows:
 
 
 class _Examples:
-    """What there is once for each id: of the second table, or the same in all rows of the id."""
+    """Values of each id: from the second table, or constant over the rows of the id."""
 
     def __init__(self, layout: Layout, rows: _Rows) -> None:
         self.rows, self.table, self.place = rows, None, rows.place
@@ -212,7 +212,7 @@ class _Examples:
 
 
 def _columns(layout: Layout) -> Iterator[str]:
-    """All columns that are read, without that of the ids."""
+    """All columns to read, except the id."""
     yield from (name for name in (layout.time, layout.split, layout.label) if name)
     for groups in (layout.modalities, layout.static):
         for columns in groups.values():
@@ -227,7 +227,7 @@ def _present(
     labelled: bool,
     layout: Layout,
 ) -> list[bool]:
-    """Which columns are there; where there are labels all must be."""
+    """Which columns exist; all must if there are labels."""
     there = [has(column) for column in columns]
     absent = [column for column, present in zip(columns, there, strict=True) if not present]
     if absent and labelled:
@@ -246,7 +246,7 @@ def _present(
 
 
 def _modalities(layout: Layout, rows: _Rows, labelled: bool) -> dict[str, np.ndarray]:
-    """Sequences `(ids, steps, columns)` of each modality, and true steps where they differ."""
+    """Sequences `(ids, steps, columns)` of each modality, and their lengths if they differ."""
     found: dict[str, np.ndarray] = {}
     cells, steps, lengths = _cells(layout, rows)
     inside = (cells >= 0) & (cells < steps)
@@ -276,7 +276,7 @@ def _modalities(layout: Layout, rows: _Rows, labelled: bool) -> dict[str, np.nda
 
 
 def _cells(layout: Layout, rows: _Rows) -> tuple[np.ndarray, int, np.ndarray | None]:
-    """Step of each row, number of steps, and true steps of each id where they differ."""
+    """Step of each row, number of steps, and length of each id if they differ."""
     if layout.grid is None or rows.times is None:
         cells = rows.position
     else:
@@ -309,7 +309,7 @@ def _on_grid(grid: Grid, rows: _Rows, times: np.ndarray) -> np.ndarray:
 def _in_splits(
     layout: Layout, rows: _Rows, examples: _Examples, content: dict[str, Any], labelled: bool
 ) -> dict[str, Any]:
-    """Content by split; as it is where nothing says the split of unlabelled data."""
+    """Divides content by split; returns unlabelled content without splits as it is."""
     if None not in layout.tables:
         named = np.zeros(len(rows.ids), "U8")
         of_rows = rows.file_splits()

@@ -1,4 +1,4 @@
-"""A builder's common part where a data set is measurements: any modalities, classes, no speech."""
+"""Base class of the builders of measurements: any modalities, classes as labels."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from .segments import Segments
 
 @dataclasses.dataclass(eq=False)
 class MeasuredConfig(tfds.core.BuilderConfig):
-    """What a config of measurements says.
+    """Config of a builder of measurements.
 
     Attributes:
-        sizes: Examples a split, where known; others are a warning.
+        sizes: Known number of examples of each split; others cause a warning.
     """
 
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -26,10 +26,10 @@ class MeasuredBuilder(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]  # of TFDS, which mypy skips
 ):
-    """Reads all files of its manual directory, checks them, and writes one example a line.
+    """Reads all files of a manual directory, checks them and writes the examples.
 
-    A data set subclasses it with its configs, `HOMEPAGE`, `SHAPES` (modality -> shape), `CLASSES`
-    (names), `SOURCE` (what its files are called) and the two functions below.
+    A subclass sets the configs, `HOMEPAGE`, `SHAPES` (modality -> shape), `CLASSES` (names) and
+    `SOURCE` (names of the files, for messages), and defines `find` and `read`.
     """
 
     HOMEPAGE: str
@@ -52,7 +52,7 @@ class MeasuredBuilder(
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        """All is read and checked before the first example is written."""
+        """Reads and checks all files before the first example is written."""
         folder = files.manual_dir(dl_manager)
         config = self.builder_config
         splits = self.read(config, folder)
@@ -67,30 +67,30 @@ class MeasuredBuilder(
         return examples(segments, with_text_bert=False)
 
     def sources(self, folder: Any) -> list[Any]:
-        """The files that are read; arguments and errors as of `find`."""
+        """The files that `find` returns."""
         return self.find(folder)
 
     # What follows needs no builder, which would make folders of its own: `inspect` asks it too.
 
     @classmethod
     def find(cls, folder: Any) -> list[Any]:
-        """The files of a manual directory.
+        """Finds the files in a manual directory.
 
         Raises:
-            FileNotFoundError: one is not there.
+            FileNotFoundError: A file does not exist.
         """
         raise NotImplementedError
 
     @classmethod
     def read(cls, config: Any, folder: Any) -> dict[str, Segments]:
-        """All splits.
+        """Reads all splits.
 
         Args:
-            config: One of the builder's.
+            config: A config of the builder.
             folder: The manual directory.
 
         Raises:
-            FileNotFoundError: a file is not there.
-            DataError: a file is not as it must be.
+            FileNotFoundError: A file does not exist.
+            DataError: A file is invalid.
         """
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""Tables in long form from CSV or Parquet: their columns as text, numbers or times.
+"""Reads columns of CSV and Parquet files as text, numbers or times.
 
 CSV is read as `tables` reads label.csv: commas, semicolons, tabs or bars; UTF-8 or UTF-16; decimal
-commas where commas do not separate. Blank, NA, NaN, null, None and ? are values that are missing.
+commas if the separator is another character. Blank, NA, NaN, null, None and ? are missing values.
 """
 
 import io
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = ("", "na", "nan", "n/a", "null", "none", "?")
-"""What stands for a value that is missing, in any case."""
+"""Spellings of a missing value, in lower case."""
+
+MOST_CHARACTERS = 500
+"""Longest value of a column that is read as text."""
 
 _TRUTH = {"true": "1", "false": "0"}
 
@@ -30,14 +33,14 @@ class Table:
 
     Args:
         path: A .csv or .parquet.
-        wanted: Names of the columns that are read where they are there.
+        wanted: Names of the columns to read if they exist.
 
     Attributes:
-        place: For messages.
+        place: Name of the file, for messages.
         names: All columns of the file.
 
     Raises:
-        DataError: it is no table, or damaged.
+        DataError: The file is not a table, or damaged.
         ImportError: pandas or pyarrow is not installed.
     """
 
@@ -63,7 +66,7 @@ class Table:
         return name in self._frame
 
     def require(self, names: Sequence[str]) -> None:
-        """Raises a `DataError` that names those columns that are not there."""
+        """Raises a `DataError` with the columns that do not exist."""
         if lacking := [name for name in dict.fromkeys(names) if name not in self]:
             shown = ", ".join(repr(name[:40]) for name in self.names[:20])
             raise DataError(
@@ -72,19 +75,20 @@ class Table:
             )
 
     def texts(self, name: str) -> np.ndarray:
-        """A column as strings, blanks around them stripped; `""` where one is missing."""
+        """A column as stripped strings; empty if missing."""
         column = self._frame[name]
         if column.dtype.kind == "f" and column.dropna().map(_is_whole).all():
             column = column.astype("Int64")  # ids, which holes made floats of
+        self._check_size(name, column)
         missing = column.isna()
         texts = column.astype(str).str.strip()
         return np.where(missing, "", texts.to_numpy(dtype=str)).astype(str)
 
     def numbers(self, name: str) -> np.ndarray:
-        """A column as float64, NaN where a value is missing.
+        """A column as float64; NaN if missing.
 
         Raises:
-            DataError: a value is no number; its row is named.
+            DataError: A value is not a number; the message names its row.
         """
         import pandas as pd
 
@@ -112,10 +116,10 @@ class Table:
         return found
 
     def times(self, name: str) -> tuple[np.ndarray, bool]:
-        """A column of times as float64, and whether they are dates: then seconds since 1970.
+        """A column of times as float64, and whether they are dates, in seconds since 1970.
 
         Raises:
-            DataError: a value is missing, or no time.
+            DataError: A value is missing, or not a time.
         """
         import pandas as pd
 
@@ -146,7 +150,7 @@ class Table:
         return times, dates
 
     def labels(self, name: str) -> np.ndarray:
-        """A column as it is, or of text: int64 where all are whole numbers, float64, or strings."""
+        """A column in its own type; text as int64, float64 or strings, the first that fits all."""
         column = self._frame[name]
         if column.dtype.kind in "iufb":
             return column.to_numpy()
@@ -165,6 +169,19 @@ class Table:
             return self.numbers(name)
         except DataError:
             return np.where(np.isin(folded, MISSING), "", texts)
+
+    def _check_size(self, name: str, column: "pd.Series[Any]") -> None:
+        """Refuses long text: an array of strings takes the size of the longest for each."""
+        shown = column
+        if str(column.dtype) == "category":
+            shown = column.cat.categories.to_series()
+        if shown.dtype.kind not in "iufbMm" and len(shown):
+            longest = shown.astype(str).str.len().max()
+            if longest > MOST_CHARACTERS:
+                raise DataError(
+                    f"{self.place}: `{name}` must hold at most {MOST_CHARACTERS} characters each. "
+                    f"Received: {int(longest)}."
+                )
 
     @staticmethod
     def _seconds(column: "pd.Series[Any]") -> np.ndarray:
@@ -206,7 +223,11 @@ class Table:
             raise ImportError(f"{INSTALL}. Missing: {error.name}.") from None
         must = f"{self.place} must be a whole Parquet table of numbers, strings and times."
         try:
-            with pq.ParquetFile(path) as file:
+            types = {field.name: field.type for field in pq.read_schema(path)}
+            is_text = (pa.types.is_string, pa.types.is_large_string)
+            strings = [name for name, kind in types.items() if any(is_(kind) for is_ in is_text)]
+            # Strings stay a dictionary until their lengths are checked.
+            with pq.ParquetFile(path, read_dictionary=strings) as file:
                 self.names = _matched([str(name) for name in file.schema_arrow.names], wanted)
                 chosen = {
                     own: name
@@ -248,7 +269,7 @@ def _is_whole(number: float) -> bool:
 
 
 def _matched(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Names of columns as the description writes them, where they differ in case and blanks."""
+    """Replaces names of columns by those of the description that differ in case or blanks only."""
     known = {name.casefold(): name for name in wanted}
     stripped = [name.strip() for name in names]
     return [

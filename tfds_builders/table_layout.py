@@ -1,4 +1,4 @@
-"""A description in YAML of tables in long form: which columns are what.
+"""Reads the description of tables in long form, a YAML file that names the columns.
 
     table: sensors.csv            # or a list of files, or a file or list for each split
     id: recording                 # rows of one id are one example
@@ -13,8 +13,8 @@
     labels: people.csv            # a second table, a line for each id: split, label, static
     grid: {step: 0.02}            # puts rows on a clock; also `start`, `steps` for a fixed length
 
-`id` and `modalities` or `static` must be there. Files lie beside the description or below. Without
-`table` it is the .csv or .parquet of the same name.
+`id` and one of `modalities` and `static` are required. Files must lie in the folder of the
+description or below. `table` defaults to the .csv or .parquet file of the same name.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from .segments import MODES
 ENDINGS = (".yaml", ".yml")
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 MOST_BYTES = 2**18
-"""Of a description: one that is larger is something else."""
+"""Largest size of a description."""
 
 KEYS = ("table", "id", "time", "split", "label", "modalities", "static", "labels", "grid")
 INSTALL = "Tables need pandas, pyarrow and PyYAML: pip install 'keras-m3s[tables]'"
@@ -40,12 +40,12 @@ INSTALL = "Tables need pandas, pyarrow and PyYAML: pip install 'keras-m3s[tables
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A clock. Cell k holds what was measured last in `start + k * step` to `+ (k + 1) * step`.
+    """A time grid; cell k holds the last value from `start + k * step` to `start + (k + 1) * step`.
 
     Attributes:
-        step: In the unit of the times; seconds where they are dates.
+        step: Width of a cell, in the unit of the times; seconds for dates.
         start: Time of the first cell; `None` for the first row of each id.
-        steps: Number of cells; `None` for as many as the longest id needs.
+        steps: Number of cells; `None` for that of the longest id.
     """
 
     step: float
@@ -55,16 +55,16 @@ class Grid:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What a description says; see the module.
+    """A parsed description.
 
     Attributes:
         path: The description.
-        tables: Split -> files; the key is `None` where a column says the split, or nothing does.
-        id: Name of a column, likewise `time`, `split` and `label`, `None` where there is none.
+        tables: Split -> files; the key is `None` if the files are not of one split each.
+        id: Name of a column, as `time`, `split` and `label`; `None` if absent.
         modalities: Name -> columns of a sequence.
         static: Name -> columns of a vector.
         labels: The second table.
-        grid: The clock.
+        grid: The time grid.
     """
 
     path: pathlib.Path
@@ -80,15 +80,15 @@ class Layout:
 
     @property
     def files(self) -> list[pathlib.Path]:
-        """All files that are read, the description first."""
+        """All files to read, the description first."""
         tables = [path for paths in self.tables.values() for path in paths]
         return [self.path, *tables, *([self.labels] if self.labels else [])]
 
 
 def find(path: pathlib.Path) -> pathlib.Path | None:
-    """The description that a path stands for: itself, one beside a table, the one in a folder.
+    """Finds the description of a path: itself, beside a table, or in a folder.
 
-    A folder may have other files in YAML.
+    Other YAML files in a folder are ignored.
     """
     if path.is_dir():
         found = [one for one in files.with_ending(path.iterdir(), ENDINGS) if _describes(one)]
@@ -107,11 +107,11 @@ def _describes(path: pathlib.Path) -> bool:
 
 
 def read(path: pathlib.Path) -> Layout:
-    """A description, checked; the tables are only looked for.
+    """Parses and checks a description; does not open the tables.
 
     Raises:
-        FileNotFoundError: a table is not there.
-        DataError: it is not as above; the message says what is wrong.
+        FileNotFoundError: A table does not exist.
+        DataError: The description is invalid.
         ImportError: PyYAML is not installed.
     """
     said = _loaded(path)
@@ -156,7 +156,7 @@ def read(path: pathlib.Path) -> Layout:
 
 
 def _loaded(path: pathlib.Path) -> dict[str, Any]:
-    """What a file says; its tags run nothing."""
+    """Loads YAML; tags do not construct objects."""
     try:
         import yaml
     except ImportError as error:
@@ -193,7 +193,7 @@ def _column(place: str, key: str, value: Any) -> str | None:
 
 
 def _groups(place: str, key: str, value: Any) -> dict[str, tuple[str, ...]]:
-    """Name -> columns, of `modalities` or `static`."""
+    """Parses `modalities` or `static`: name -> columns."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -238,7 +238,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _tables(path: pathlib.Path, value: Any) -> dict[str | None, tuple[pathlib.Path, ...]]:
-    """Split -> files of the key `table`."""
+    """Parses `table`: split -> files."""
     place = formats.place(path)
     if value is None:
         beside = [path.with_suffix(ending) for ending in TABLES]
@@ -264,11 +264,11 @@ def _tables(path: pathlib.Path, value: Any) -> dict[str | None, tuple[pathlib.Pa
 
 
 def _file(path: pathlib.Path, key: str, name: Any) -> pathlib.Path:
-    """A file beside the description, or below.
+    """Resolves a file in the folder of the description, or below.
 
     Raises:
-        DataError: it is no name of one.
-        FileNotFoundError: it is not there.
+        DataError: The name is invalid.
+        FileNotFoundError: The file does not exist.
     """
     place = formats.place(path)
     if not isinstance(name, str) or not name or "\0" in name:

@@ -175,7 +175,7 @@ def _columns(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
 
 
 def _any(place: str, held: Mapping[str, Any], clip: str) -> Unlabelled:
-    """Any modalities; those of one example alone have an axis less."""
+    """Reads any modalities; in the arrays of a single example the first axis is absent."""
     names = arrays.modalities(held)
     given, known = {name: held[name] for name in names}, held.get("id")
     if _is_one_clip({name: one for name, one in given.items() if one.ndim > 1}, known):

@@ -1,4 +1,4 @@
-"""How much of data was never measured, by modality: in lines, and as a picture."""
+"""Shares of missing values of each modality, as numbers and as a picture."""
 
 import os
 import pathlib
@@ -15,13 +15,13 @@ COLORS = {"cells": "#56B4E9", "rows": "#0072B2", "examples": "#D55E00"}
 
 
 def gaps(splits: Mapping[str, Split]) -> dict[str, Any]:
-    """What is missing of each modality, all splits together.
+    """Counts the missing values (NaN) of each modality over all splits.
 
     Args:
         splits: As from `keras_m3s.data.load`.
 
     Returns:
-        Modality -> `tfds_builders.gaps.Gaps`; `str` of it says it in words.
+        Modality -> `tfds_builders.gaps.Gaps`, which prints as a sentence.
     """
     of = builders.module("gaps").of
     names = next(iter(splits.values())).modalities
@@ -31,7 +31,7 @@ def gaps(splits: Mapping[str, Split]) -> dict[str, Any]:
 
 
 def draw_gaps(gaps: Mapping[str, Any]) -> Any:
-    """A figure: shares of cells, rows and examples that are missing, and of cells over time.
+    """Draws the shares of values, time steps and examples that are missing, and values over time.
 
     Args:
         gaps: As `gaps` returns them, or `keras_m3s.data.inspect(path).gaps`.
@@ -52,10 +52,10 @@ def draw_gaps(gaps: Mapping[str, Any]) -> Any:
 
 
 def plot_gaps(gaps: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Writes `draw_gaps` to a file, by whose ending the format is chosen.
+    """Writes the figure of `draw_gaps` to a file; its suffix selects the format.
 
     Raises:
-        ValueError: There is nothing to draw, or the ending is none of a picture.
+        ValueError: There is nothing to draw, or the suffix is not of an image format.
         WriteError: It cannot be written.
     """
     if not gaps:

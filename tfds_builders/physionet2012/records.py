@@ -1,4 +1,4 @@
-"""Records of the PhysioNet challenge 2012: a file for each stay, a line for each measurement.
+"""Reads records of the PhysioNet challenge 2012: a file per stay, a line per measurement.
 
     set-a/132539.txt     Time,Parameter,Value: 00:07,HR,73. The first lines, at 00:00, describe the
                          patient; there -1 is unknown
@@ -35,10 +35,10 @@ _TIME = re.compile(r"(\d{1,3}):([0-5]\d)")
 
 
 def find(folder: Any) -> tuple[pathlib.Path, list[pathlib.Path]]:
-    """The outcomes and the records of a folder.
+    """Finds the outcomes and the records in a folder.
 
     Raises:
-        FileNotFoundError: they are not there.
+        FileNotFoundError: They do not exist.
     """
     folder = pathlib.Path(folder)
     outcomes, stays = files.find(folder, OUTCOMES), files.find(folder, "set-a")
@@ -53,10 +53,10 @@ def find(folder: Any) -> tuple[pathlib.Path, list[pathlib.Path]]:
 
 
 def deaths(path: pathlib.Path) -> dict[str, int]:
-    """Stay -> 1 where the patient died, else 0.
+    """Reads the outcomes: stay -> 1 if the patient died, else 0.
 
     Raises:
-        DataError: the table is not as above.
+        DataError: The table is invalid.
     """
     place = formats.place(path)
     found: dict[str, int] = {}
@@ -71,12 +71,13 @@ def deaths(path: pathlib.Path) -> dict[str, int]:
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """A stay: each group float32 `(HOURS, columns)`, the last value of each hour; `static` `(5,)`.
+    """Reads a stay: groups float32 `(HOURS, columns)`, and `static` float32 `(5,)`.
 
-    NaN is what was not measured. A value of 48:00 is of the last hour, later ones are left out.
+    A cell is the last value of its hour, NaN if there is none. A value at 48:00 counts to the last
+    hour, later ones are ignored.
 
     Raises:
-        DataError: the file is not as above.
+        DataError: The file is invalid.
     """
     found = {group: np.full((HOURS, len(names)), np.nan, np.float32)
              for group, names in GROUPS.items()}  # fmt: skip
@@ -101,7 +102,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _lines(place: str, path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of each line; there are too many to look at each as `tables` does."""
+    """Yields number and cells of each line; `tables` would take five times as long."""
     lines = tables.text_of(path).splitlines()
     if not lines or lines[0].strip() != "Time,Parameter,Value":
         raise DataError(f"{place} must begin with the line Time,Parameter,Value. Received: "
@@ -127,11 +128,11 @@ def _value(place: str, number: int, text: str) -> float:
 
 
 def divided(ids: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """A random division of stays, 70 / 10 / 20 %, each part in the order of the ids.
+    """Divides stays at random, 70 / 10 / 20 %; each part is in the order of the ids.
 
     Args:
         ids: Stays, sorted.
-        seed: Of `numpy.random.default_rng`.
+        seed: Seed of `numpy.random.default_rng`.
     """
     order = np.random.default_rng(seed).permutation(len(ids))
     first, second = round(0.7 * len(ids)), round(0.8 * len(ids))

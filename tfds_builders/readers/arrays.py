@@ -1,4 +1,4 @@
-"""Arrays with splits, of any modalities: a .npz or a pickle, a folder, a table."""
+"""Reader of arrays with splits, of any modalities: a .npz, a pickle, a folder or a table."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from .source import Source, own_command
 
 
 class ArraysReader:
-    """`SPLIT/NAME` in one file or folder, or the like from tables."""
+    """`SPLIT/NAME` in one file or folder, or from tables."""
 
     def recognises(self, source: Source) -> bool:
         held = source.content

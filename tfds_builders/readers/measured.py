@@ -1,4 +1,4 @@
-"""Folders of the public data sets of measurements: recordings of a phone and a watch, ICU stays."""
+"""Readers of the folders of SP-SW-HAR and PhysioNet 2012."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ class Physionet2012Reader:
 
 
 def _commands(source: Source, builder: Any) -> list[str]:
-    """Reads all of it as the builder's default config does."""
+    """Reads everything as the default config of the builder does."""
     default = builder.builder_configs[builder.DEFAULT_BUILDER_CONFIG_NAME]
     splits = builder.read(default, source.path)
     source.gaps = gaps.of([one.features for one in splits.values()], splits["train"].modalities)

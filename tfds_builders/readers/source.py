@@ -55,11 +55,11 @@ class Source:
 
     @functools.cached_property
     def content(self) -> Any:
-        """Plain content of a pickle, .npz, folder of arrays or tables; `None` for other formats.
+        """Plain content of a pickle, .npz, folder of arrays or table; `None` for other formats.
 
         Raises:
             DataError: A file is damaged, or holds objects that are refused.
-            FileNotFoundError: A file that belongs to it is not there.
+            FileNotFoundError: A file that belongs to it does not exist.
             ImportError: A package that reads it is not installed.
         """
         if self.format.name not in (formats.PICKLE, formats.NPZ):

@@ -1,4 +1,4 @@
-"""Recordings of a phone and a watch, brought to one clock and cut into windows.
+"""Resamples recordings of a phone and a watch to one clock and cuts them into windows.
 
     DATA/s01/s01_02_sp.csv    subject 1, execution 2, smartphone; `_sw` smartwatch. A sample a line:
                               x_acc, y_acc, z_acc (m/s2), x_gyro, y_gyro, z_gyro (rad/s), timestamp
@@ -25,16 +25,16 @@ COLUMNS = [f"{axis}_{kind}" for kind in KINDS for axis in "xyz"]
 PERIOD = 20
 """Milliseconds from step to step: 50 Hz."""
 STEPS, STRIDE = 100, 50
-"""Steps of a window, and from one window to the next: 2 s, 1 s."""
+"""Steps of a window and between the starts of windows: 2 s and 1 s."""
 
 NAME = re.compile(r"(s\d\d)_(\d\d)_(sp|sw)\.csv")
 
 
 def find(folder: Any) -> dict[str, dict[str, pathlib.Path]]:
-    """Recordings of a folder, or of `DATA` in it: `s01_02` -> device -> file.
+    """Finds the recordings in a folder, or in its `DATA`: `s01_02` -> device -> file.
 
     Raises:
-        FileNotFoundError: there are none, or one lacks a device.
+        FileNotFoundError: There are none, or one lacks a device.
     """
     folder = pathlib.Path(folder)
     inside = files.find(folder, "DATA")
@@ -56,17 +56,17 @@ def find(folder: Any) -> dict[str, dict[str, pathlib.Path]]:
 def windows(
     paths: dict[str, pathlib.Path],
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Windows of a recording: `phone_acc` and so on `(STEPS, 3)` float32, and the class.
+    """Yields the windows of a recording: `phone_acc` etc. float32 `(STEPS, 3)`, and the class.
 
-    The clock runs while both devices record. Values are interpolated between the two samples around
-    each tick. A tick has the class of the phone's next sample, a window the class of most of its
-    ticks, the earlier of two that have as many.
+    The clock covers the time in which both devices record. Values are interpolated linearly. A tick
+    has the class of the phone's next sample, a window the most frequent class of its ticks; of
+    equally frequent ones the one that occurs first.
 
     Args:
         paths: Device -> file.
 
     Raises:
-        DataError: a file is not as above.
+        DataError: A file is invalid.
     """
     read = {device: _read(paths[ending]) for device, ending in DEVICES.items()}
     start = max(times[0] for times, _, _ in read.values())
@@ -87,7 +87,7 @@ def windows(
 
 
 def _interpolated(clock: np.ndarray, times: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Samples at the ticks; where several have one time, the first counts from before it."""
+    """Interpolates samples at the ticks; at a tick with several samples, takes the first."""
     after = np.searchsorted(times, clock)
     before = np.maximum(after - 1, 0)
     span = np.maximum(times[after] - times[before], 1)
@@ -97,7 +97,7 @@ def _interpolated(clock: np.ndarray, times: np.ndarray, samples: np.ndarray) -> 
 
 
 def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Times in ms int64, in order; samples `(n, 6)`; classes."""
+    """Reads a file: sorted times int64 in ms, samples `(n, 6)`, classes."""
     place = formats.place(path)
     lines = tables.read(path, (*COLUMNS, "timestamp", "label"))
     try:

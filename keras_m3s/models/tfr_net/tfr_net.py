@@ -291,7 +291,10 @@ class TFRNet(BaseModel):
     ) -> dict[str, Any]:
         """True steps of each modality, int `(batch,)`; of the text those before its first 0."""
         mask = ops.cast(mask, "int32")  # bfloat16 cannot count beyond 256
-        words = ops.sum(ops.cumprod(mask, axis=1), axis=1)
+        most = ops.shape(mask)[1]
+        positions = ops.arange(most, dtype="int32")
+        # Not a cumulative product, which ONNX does not have.
+        words = ops.min(ops.where(mask == 0, positions, most), axis=1)
         lengths = {"text": words}
         for m in ("audio", "vision"):
             steps = ops.cast(ops.shape(sequences[m])[1], "int32")
