@@ -36,15 +36,15 @@ def file(tmp_path):
     return sensors.write_npz(tmp_path / "sensors.npz", sensors.splits())
 
 
-def from_file_to_export(data, model, folder, absent, settings=(), short=()):
+def from_file_to_export(data, model, folder, absent, settings=(), short=(), seeds=1):
     """Trains plainly, on holes and by M3S; tests, reports, predicts without a sensor, exports.
 
     Returns what the plain training printed.
     """
     train = ["train", "--dataset", data, "--model", model, "--runs", folder / "runs", *settings]
-    plain = run(*train, "--method", "spl-trn", "--missing-rate", 0, 0)
+    plain = run(*train, "--method", "spl-trn", "--missing-rate", 0, 0, "--seeds", seeds)
     run(*train, *short, "--method", "spl-trn", "--method", "m3s", "--missing-rate", 0, 0.8)
-    for one in (folder / "runs").iterdir():
+    for one in (folder / "runs").glob("*-seed0-*"):
         shown = run("evaluate", one, "--robustness", "--rate", 0, "--rate", 0.5, "--draws", 2)
         assert "span 50%" in shown and f"without {absent}" in shown and "±" in shown
         assert (one / "robustness.png").is_file()
@@ -136,11 +136,13 @@ def test_a_study_of_it_runs(file, tmp_path):
     [("har", 5e-3, "watch_gyro", "Uar", 0.6), ("icu", 3e-3, "chemistry", "AUROC", 0.79)],
 )
 def test_real_sensors(name, rate, absent, metric, least, shared_dir, tmp_path):
+    """The mean of three seeds: a single one differs by .03, by the backend's random numbers alone."""
     file = shared_dir / "data" / name / f"{name}.npz"
     if not file.is_file():
         pytest.skip(f"{name}.npz is not there")
     model = f"{EXAMPLES / name}.py:build"
     settings = ("--batch-size", 128, "--learning-rate", rate)
-    shown = from_file_to_export(file, model, tmp_path, absent, settings, short=("--epochs", 2))
+    short = ("--epochs", 2)
+    shown = from_file_to_export(file, model, tmp_path, absent, settings, short, seeds=3)
     lines = [line.split() for line in shown.splitlines() if line.startswith(("Method", "ORIG"))]
     assert float(lines[1][lines[0].index(metric) + 2]) >= least
