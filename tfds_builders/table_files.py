@@ -4,6 +4,7 @@ CSV is read as `tables` reads label.csv: commas, semicolons, tabs or bars; UTF-8
 commas if the separator is another character. Blank, NA, NaN, null, None and ? are missing values.
 """
 
+import contextlib
 import io
 import pathlib
 import re
@@ -132,11 +133,11 @@ class Table:
                 times, dates = self.numbers(name), False
             except DataError as error:
                 texts = pd.Series(self.texts(name))
-                try:
-                    if not texts.str.match(r"\d{4}-?\d\d").all():
-                        raise ValueError  # such as "now", which pandas reads
-                    read = pd.to_datetime(texts, format="ISO8601", utc=True)
-                except (ValueError, OverflowError):
+                read = None
+                if texts.str.match(r"\d{4}-?\d\d").all():  # unlike "now", which pandas reads
+                    with contextlib.suppress(ValueError, OverflowError):
+                        read = pd.to_datetime(texts, format="ISO8601", utc=True)
+                if read is None:
                     raise DataError(
                         f"{error.problems[0]} Times are numbers, or dates in ISO 8601."
                     ) from None

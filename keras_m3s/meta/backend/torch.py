@@ -165,7 +165,7 @@ def check_export(format: str, signature: Any) -> None:
     nested = any(isinstance(inputs, (dict, list, tuple)) for inputs in signature or ())
     if format == "tf_saved_model" and nested:
         raise ValueError(
-            "Keras exports a SavedModel from PyTorch only of a model with a single input. "
+            "A model must have a single input for Keras to export a SavedModel from PyTorch. "
             "Received: a model with several. Export with format='onnx'; or save the model, load it "
             "with KERAS_BACKEND=tensorflow or jax, and export it there."
         )
