@@ -201,7 +201,7 @@ def test_to_predict_labels_columns_and_modalities_may_be_absent(tmp_path):
         (lambda table: table.assign(split="all"), "`split` must be one of.*'all'"),
         (lambda table: table.assign(age=range(len(table))), "`age` must be the same in all rows"),
         (lambda table: table.assign(ax="high"), "row 1: `ax` must be a number.*'high'"),
-        (lambda table: table.assign(t="now"), "Times are numbers, or dates"),
+        (lambda table: table.assign(t="now"), "must be a time: a number, or a date"),
         (lambda table: table.assign(t=None), "`t` must be a time"),
         (lambda table: table.assign(recording=None), "`recording` must be there in each row"),
         (lambda table: table.assign(activity=None), "`label` must"),

@@ -131,15 +131,17 @@ class Table:
         else:
             try:
                 times, dates = self.numbers(name), False
-            except DataError as error:
+            except DataError:
                 texts = pd.Series(self.texts(name))
-                read = None
-                if texts.str.match(r"\d{4}-?\d\d").all():  # unlike "now", which pandas reads
+                read, dated = None, texts.str.match(r"\d{4}-?\d\d")
+                if dated.all():  # unlike "now", which pandas reads
                     with contextlib.suppress(ValueError, OverflowError):
                         read = pd.to_datetime(texts, format="ISO8601", utc=True)
                 if read is None:
+                    row = int(dated.argmin())
                     raise DataError(
-                        f"{error.problems[0]} Times are numbers, or dates in ISO 8601."
+                        f"{self.place}, row {row + 1}: `{name}` must be a time: a number, or a "
+                        f"date in ISO 8601. Received: {texts.iloc[row]!r}."
                     ) from None
                 times, dates = self._seconds(read), True
         wrong = ~np.isfinite(times)

@@ -222,7 +222,7 @@ def test_names_that_the_model_does_not_have_are_refused():
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="elsewhere Keras exports it")
 def test_a_saved_model_of_several_inputs_from_torch_is_refused(tmp_path):
     outer = wrapped(inner())
-    with pytest.raises(ValueError, match="a SavedModel from PyTorch only of .* a single input"):
+    with pytest.raises(ValueError, match="a single input for Keras to export a SavedModel"):
         outer.export(tmp_path / "served", verbose=False)
 
 
