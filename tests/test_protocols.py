@@ -202,14 +202,14 @@ def test_the_command_prints_itself_on_its_page(tmp_path, monkeypatch):
     monkeypatch.setattr("keras_m3s.study.plan.QUICK_SETTINGS", {"epochs": 3, "batch_size": 32})
     where = ["--runs", str(tmp_path / "runs"), "--seeds", "1", "--jobs", "1", "--quick"]
     result = CliRunner().invoke(
-        main, ["reproduce", "protocols", "--protocol", "p3", "--model", "lnln", *where]
+        main, ["reproduce", "protocols", "--protocol", "p3", "--model", "self_mm", *where]
     )
     assert result.exit_code == 0, result.output
     page = (tmp_path / "runs" / "report" / "report.md").read_text()
-    assert "reproduce protocols --model lnln --seeds 1 --quick --jobs 1" in page
+    assert "reproduce protocols --model self_mm --seeds 1 --quick --jobs 1" in page
     assert "--protocol p3" in page
     assert "· P3 · MAE" in page
-    assert page.count("| LNLN | ORIG") >= 3
+    assert page.count("| Self-MM | ORIG") >= 3
 
 
 def test_reports_of_a_command(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import keras_m3s as m3s
 
 WRAPPED = {"compile", "evaluate", "export", "fit", "predict", "quantize"}
+WRAPPER = {"consistency", "missing", "model", "site"}
 OF_CLASS = {"adapt", "inner_rates"}
 INNER = {
     *OF_CLASS,
@@ -15,11 +16,11 @@ INNER = {
 
 # class: (names it adds to Keras' class, names it adds to an instance, methods with a docstring)
 PUBLIC = {
-    m3s.WithMissing: (set(), {"missing", "model", "site"}, WRAPPED),
-    m3s.MetaModel: (OF_CLASS, {"missing", "model", "site"} | INNER, {*OF_CLASS, "fit"}),
-    m3s.M3S: (OF_CLASS, {"missing", "model", "site"} | INNER, set()),
+    m3s.WithMissing: (set(), WRAPPER, WRAPPED),
+    m3s.MetaModel: (OF_CLASS, WRAPPER | INNER, {*OF_CLASS, "fit"}),
+    m3s.M3S: (OF_CLASS, WRAPPER | INNER, set()),
 }
-LAYER = {"adapt", "missing_rate", "modalities", "sample_draws"}
+LAYER = {"adapt", "missing_rate", "modalities", "sample_draws", "share_fill"}
 
 
 def public(names):
