@@ -1,6 +1,7 @@
 """What a model withstands: numbers worked out by hand, the same holes for all, any structure."""
 
 import csv
+import warnings
 
 import keras
 import numpy as np
@@ -59,6 +60,16 @@ def test_the_numbers_are_those_of_the_same_holes_by_hand():
     assert row["mae_sd"] == pytest.approx(np.std(values, ddof=1))
     gone = next(r for r in table.results if r.absent == ("gyro",))
     assert gone.metrics["mae"] == pytest.approx(np.abs(x["gyro"].mean((1, 2))).mean(), rel=1e-5)
+
+
+@pytest.mark.once
+def test_a_wrapper_does_not_warn_of_holes_that_are_cut_already():
+    x, y = data()
+    wrapped = m3s.WithMissing(sum_of_means(), m3s.MissingModality((0.4, 0.6), seed=0))
+    wrapped.compile()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Without `draws`")
+        m3s.robustness(wrapped, x, y, rates=(0.5,), patterns=("span",), draws=1, absent=False)
 
 
 def test_every_structure_meets_the_same_holes():

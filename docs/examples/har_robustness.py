@@ -16,17 +16,17 @@ from har import build
 import keras_m3s as m3s
 from keras_m3s.experiments.spec import Spec, spec_of
 
-SEEDS, EPOCHS, BATCH = range(5), 40, 32
+SEEDS, EPOCHS, BATCH, CLASSES = range(5), 40, 32, 5
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8)
 KINDS = ("plain", "random holes", "M3S")
 
 
 def main(data: str, picture: str) -> None:
     splits = m3s.data.load(data)
-    spec = spec_of(splits["train"])
+    spec = spec_of(splits["train"], CLASSES)
     arrays = {name: (_standardised(one, spec), one.labels) for name, one in splits.items()}
     models = {kind: [_trained(kind, seed, _unit(spec), arrays) for seed in SEEDS] for kind in KINDS}
-    found = m3s.compare(models, *arrays["test"], rates=RATES, draws=5)
+    found = m3s.compare(models, *arrays["test"], rates=RATES, draws=5, absent=False)
     print(found)
     found.plot(picture)
 
