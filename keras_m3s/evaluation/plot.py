@@ -1,18 +1,28 @@
 """Pictures of robustness tables and comparisons."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from keras_m3s.evaluation.table import RobustnessTable
+
+class Table(Protocol):
+    """What is drawn of a `RobustnessTable`."""
+
+    @property
+    def patterns(self) -> Sequence[str]: ...
+    @property
+    def complete(self) -> Mapping[str, float]: ...
+
+    def curve(self, metric: str, pattern: str) -> Sequence[tuple[float, float, float]]: ...
+    def rows(self) -> Sequence[Mapping[str, Any]]: ...
+
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#6A5ACD", "#777777")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 
-def draw_table(table: "RobustnessTable", metric: str) -> Any:
+def draw_table(table: Table, metric: str) -> Any:
     """A figure of one model: a curve for each pattern, and bars for absent modalities.
 
     Args:
@@ -22,7 +32,7 @@ def draw_table(table: "RobustnessTable", metric: str) -> Any:
     return draw_tables({"": [table]}, metric)
 
 
-def draw_tables(tables: Mapping[str, Sequence["RobustnessTable"]], metric: str) -> Any:
+def draw_tables(tables: Mapping[str, Sequence[Table]], metric: str) -> Any:
     """A figure of several models: a panel for each pattern, and one of absent modalities.
 
     Args:
@@ -56,7 +66,7 @@ def draw_tables(tables: Mapping[str, Sequence["RobustnessTable"]], metric: str) 
 
 
 def _curve(
-    axes: Any, tables: Sequence["RobustnessTable"], metric: str, pattern: str, label: str, at: int
+    axes: Any, tables: Sequence[Table], metric: str, pattern: str, label: str, at: int
 ) -> None:
     """Means over seeds; the band is the spread over seeds, or over draws of a single one."""
     curves = [table.curve(metric, pattern) for table in tables]
@@ -73,7 +83,7 @@ def _curve(
 
 def _bars(
     axes: Any,
-    each: Mapping[str, Sequence["RobustnessTable"]],
+    each: Mapping[str, Sequence[Table]],
     metric: str,
     absent: Sequence[tuple[str, ...]],
 ) -> None:

@@ -1,6 +1,6 @@
 """The loss of a training pass with a consistency penalty, as a pure function."""
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import keras
 from keras import ops
@@ -9,6 +9,7 @@ from keras_m3s.meta import consistency
 from keras_m3s.meta.functional import (
     Batch,
     LossOutput,
+    Model,
     State,
     Values,
     stateless_scope,
@@ -17,15 +18,25 @@ from keras_m3s.meta.functional import (
 from keras_m3s.meta.inputs import TRANSFORMED
 from keras_m3s.modalities import DRAWS
 
-if TYPE_CHECKING:
-    from keras_m3s.meta.with_missing import WithMissing
-
 NAME = "consistency"
 """Of the penalty in the log."""
 
 
+class Wrapper(Model, Protocol):
+    """The part of `WithMissing` that its training passes use."""
+
+    @property
+    def consistency(self) -> consistency.Consistency | None: ...
+    @property
+    def model(self) -> keras.Model: ...
+    @property
+    def _penalty(self) -> keras.metrics.Mean | None: ...
+
+    def _features(self, inputs: Any) -> dict[str, Any]: ...
+
+
 def compute_loss(
-    model: "WithMissing", averages: Values | None, theta: Values, state: State, batch: Batch
+    model: Wrapper, averages: Values | None, theta: Values, state: State, batch: Batch
 ) -> LossOutput:
     """`functional.compute_loss` of a wrapper, plus its penalty, which is in `logs` too.
 

@@ -1,12 +1,12 @@
 """A training pass of a wrapper: its rows with draws, its loss, what it adds to the log."""
 
 import functools
-from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
 
 from keras_m3s.meta import backend, consistency, consistent_loss, functional
+from keras_m3s.meta.consistent_loss import Wrapper
 from keras_m3s.meta.draws import add_draws
 from keras_m3s.meta.functional import (
     Batch,
@@ -21,11 +21,8 @@ from keras_m3s.meta.functional import (
 from keras_m3s.missing import MissingModality
 from keras_m3s.modalities import DRAWS
 
-if TYPE_CHECKING:
-    from keras_m3s.meta.with_missing import WithMissing
 
-
-def loss_of(model: "WithMissing", of_optimizer: OfOptimizer) -> LossFunction:
+def loss_of(model: Wrapper, of_optimizer: OfOptimizer) -> LossFunction:
     """The loss of a training pass, as a pure function."""
     if model.consistency is None:
         return functools.partial(functional.compute_loss, model)
@@ -33,7 +30,7 @@ def loss_of(model: "WithMissing", of_optimizer: OfOptimizer) -> LossFunction:
 
 
 def with_draws(
-    model: "WithMissing",
+    model: Wrapper,
     theta: Values,
     state: State,
     *batches: tuple[Batch, MissingModality | None],
@@ -88,7 +85,7 @@ def mean_penalty() -> keras.metrics.Mean:
 
 
 def with_mean_penalty(
-    model: "WithMissing", theta: Values, output: LossOutput, batch: Batch
+    model: Wrapper, theta: Values, output: LossOutput, batch: Batch
 ) -> LossOutput:
     """The output with the mean of the penalties so far in place of the last one, if there is one.
 
@@ -105,7 +102,7 @@ def with_mean_penalty(
 
 
 def with_mean(
-    model: "WithMissing",
+    model: Wrapper,
     theta: Values,
     output: LossOutput,
     batch: Batch,
