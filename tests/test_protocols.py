@@ -206,8 +206,7 @@ def test_the_command_prints_itself_on_its_page(tmp_path, monkeypatch):
     )
     assert result.exit_code == 0, result.output
     page = (tmp_path / "runs" / "report" / "report.md").read_text()
-    lines = page.replace("\\", "").splitlines()  # of what Markdown escapes
-    (command,) = [line for line in lines if line.startswith("- Command: ")]
+    (command,) = [line for line in page.splitlines() if line.startswith("- Command: `")]
     for given in ("reproduce protocols ", "--model self_mm", "--protocol p3", "--quick --jobs 1"):
         assert given in command, command
     assert "· P3 · MAE" in page
@@ -218,4 +217,4 @@ def test_reports_of_a_command(tmp_path):
     card = protocols.CARDS["p1"]
     made_up(tmp_path, "lnln", "orig", 0, card.trained, card.tests.values(), 1.0)
     page, *_ = write_report(tmp_path, tmp_path / "report", ["markdown"], command="keras-m3s x")
-    assert "- Command: keras-m3s x" in page.read_text()
+    assert "- Command: `keras-m3s x`" in page.read_text()

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_m3s.registry import datasets, models
 from keras_m3s.report import curves, names, protocols, results, robustness
-from keras_m3s.report.content import WORSE, Cell, Content, Details, Element, Section, Table
+from keras_m3s.report.content import WORSE, Cell, Command, Content, Details, Element, Section, Table
 from keras_m3s.report.groups import (
     SETTING,
     TRAINING,
@@ -52,7 +52,7 @@ def build(
     ]
     return Content(
         title,
-        [*_facts(runs), *([("Command", command)] if command else [])],
+        [*_facts(runs), *([("Command", Command(command))] if command else [])],
         _warnings(runs, settings),
         [section for section in sections if section.elements],
         _data(runs, settings, trainings),

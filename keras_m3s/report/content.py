@@ -100,6 +100,10 @@ class Section:
     elements: Sequence[Element]
 
 
+class Command(str):
+    """A command line, shown so that it can be copied."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Content:
     """The whole report.

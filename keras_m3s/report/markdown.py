@@ -1,12 +1,12 @@
 """A report as Markdown, with figures in files beside it."""
 
-from keras_m3s.report.content import BEST, Cell, Content, Element, Figure, Table
+from keras_m3s.report.content import BEST, Cell, Command, Content, Element, Figure, Table
 
 
 def render(content: Content) -> str:
     """The document; figures are linked as `figures/<key>.svg`."""
     parts = [f"# {_text(content.title)}"]
-    parts.append("\n".join(f"- {_text(name)}: {_text(value)}" for name, value in content.facts))
+    parts.append("\n".join(f"- {_text(name)}: {_value(value)}" for name, value in content.facts))
     parts += [f"> {_text(warning)}" for warning in content.warnings]
     for section in content.sections:
         parts.append(f"## {_text(section.title)}")
@@ -43,6 +43,10 @@ def _cell(cell: Cell) -> str:
     if cell.mark == BEST:
         text = f"**{text}**"
     return "<br>".join([text, *(_text(line) for line in cell.details)])
+
+
+def _value(value: str) -> str:
+    return f"`{value}`" if isinstance(value, Command) else _text(value)
 
 
 def _text(text: str) -> str:
