@@ -283,8 +283,9 @@ class MetaModel(WithMissing):
         )
         inner = self._inner_loop(theta, state, None)
         steps = self.inner_steps if steps is None else steps
-        inner = dataclasses.replace(inner, steps=steps, transform=lambda given: given)
-        inner = dataclasses.replace(inner, first_order=True)
+        inner = dataclasses.replace(
+            inner, steps=steps, transform=lambda given: given, first_order=True
+        )
         loss = functools.partial(functional.compute_loss, self)
         adapted = maml.adapt(loss, theta, state, batch, inner)
         missing = None if self.missing is None else copy_of(self.missing)

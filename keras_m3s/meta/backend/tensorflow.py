@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_m3s.meta import functional
+from keras_m3s.meta.backend.one_by_one import map_tasks as map_tasks
 from keras_m3s.meta.functional import BatchGradient, Model, State, Tensor, Values
 from keras_m3s.utils import keras_private
 
@@ -94,25 +95,6 @@ def all_reduce_sum(gradients: Values) -> Values:
     if replica is None or replica.num_replicas_in_sync == 1:
         return gradients
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-
-
-def map_tasks(fn: Callable[..., Aux], *batches: Any) -> Aux:
-    """`fn` of each task, one after another: leaves of `batches` and of the result begin with the
-    tasks.
-
-    Args:
-        fn: Pure function of a task's batches.
-        batches: Structures of arrays `(tasks, ...)` or `None`.
-    """
-    size = next(a.shape[0] for a in keras.tree.flatten(batches) if a is not None)
-    results = [
-        fn(*keras.tree.map_structure(lambda a, t=task: None if a is None else a[t], batches))
-        for task in range(size)
-    ]
-    stacked: Aux = keras.tree.map_structure(
-        lambda *each: None if each[0] is None else keras.ops.stack(each), *results
-    )
-    return stacked
 
 
 def rows_of_this_replica(sample: Callable[[Any], Tensor], batch_size: Any) -> Tensor:
