@@ -60,12 +60,12 @@ def made_here(tmp_path_factory, data_dir):
 
 
 def test_a_failing_run_is_reported_and_the_others_go_on(workspace):
-    """In this process; the second cannot be trained on its data."""
+    """In this process; the second has an argument that its model refuses."""
     retested = PlannedRun(planned(seed=1).experiment, (Condition((0.6, 0.8)),))
-    all_three = [planned(), PlannedRun(small("mmin", epochs=1)), retested]
+    all_three = [planned(), PlannedRun(small("misa", model_arguments={"hidden_size": 7})), retested]
     outcomes = execute(all_three, workspace, jobs=1)
     assert [o.status for o in outcomes] == [DONE, FAILED, DONE]
-    assert "MMIN classifies: labels must be ints" in outcomes[1].message
+    assert "must be a positive multiple of `transformer_heads`" in outcomes[1].message
     broken = workspace.run_directory(all_three[1])
     assert json.loads((broken.path / "error.json").read_text()) == {"error": outcomes[1].message}
     retest = workspace.run_directory(retested).read_json("retest-0.60-0.80-span.json")

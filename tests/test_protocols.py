@@ -74,13 +74,14 @@ def test_one_model_on_one_data_set():
     p1 = planned(models=["lnln"], protocols=["p1"])
     assert {p.experiment.missing_rate for p in p1} == {(0.0, 1.0)}
     assert len(p1) == len(methods.paper())
-    # MMIN, whose own data has classes, does not learn scores.
-    scores = plan("protocols", Settings(on_one_dataset("cmu_mosi"), [0]))
-    assert {p.experiment.model for p in scores} == set(models.CARDS) - {"mmin"}
+    one = {"seeds": [0]}
+    scores = plan("protocols", Settings(on_one_dataset("cmu_mosi"), dataset="cmu_mosi", **one))
+    assert {p.experiment.model for p in scores} == set(models.CARDS)
     assert {p.experiment.dataset for p in scores} == {"cmu_mosi"}
     assert len(trained(scores, "self_mm", "frames")) == 1 + 10, "as on MOSI, not as on SIMS"
-    classes = plan("protocols", Settings(on_one_dataset("iemocap"), [0]))
-    assert {p.experiment.model for p in classes} == {"mmin"}
+    # The others predict scores alone.
+    classes = plan("protocols", Settings(on_one_dataset("iemocap"), dataset="iemocap", **one))
+    assert {p.experiment.model for p in classes} == {"misa", "mmin"}
     assert set(on_one_dataset("~/own.pkl").values()) == {"~/own.pkl"}
 
 

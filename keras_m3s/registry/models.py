@@ -24,6 +24,8 @@ class ModelCard:
             `"test"`, or `"validation and test"`. Here validation decides, unless asked otherwise.
         in_paper: Whether the paper has results of it.
         studies: The paper's tables and figures that have runs of it, beside Tables 2 and 5.
+        both_tasks: Whether it predicts classes or scores, whichever the labels are, and not only
+            what `dataset` has.
         seconds: Of 1000 rows, a gradient each, and validation: a guess, of one core and no BERT.
     """
 
@@ -36,6 +38,7 @@ class ModelCard:
     selects_on: str = "validation"
     in_paper: bool = True
     studies: tuple[str, ...] = ()
+    both_tasks: bool = False
     seconds: float = 4.0
 
 
@@ -97,6 +100,7 @@ CARDS: dict[str, ModelCard] = {
             },
         },
         selects_on="test",
+        both_tasks=True,
         studies=("table3", "table4", "figure1", "figure4"),
         seconds=5.0,
     ),
@@ -112,6 +116,7 @@ CARDS: dict[str, ModelCard] = {
             "patience": 30,
         },
         quick_settings={"model_arguments": {"hidden_size": 8, "transformer_size": 16}},
+        both_tasks=True,
         seconds=3.0,
     ),
     "mmim": ModelCard(

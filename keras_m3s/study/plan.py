@@ -62,7 +62,8 @@ class Settings:
         select: See `Experiment`.
         methods: Methods that the paper's tables and figures compare.
         models: Models to take, of one's own too; `None` for those of each study.
-        dataset: Name or path of the data for models of one's own.
+        dataset: Name or path of the data for models of one's own, and for those whose data set is
+            not in `datasets` and that take labels of either kind.
         protocols: Protocols of robustness to take; `None` for all.
     """
 
@@ -78,6 +79,14 @@ class Settings:
     def chosen(self, of_study: Sequence[str]) -> Sequence[str]:
         """The models of a study, or those to take instead."""
         return of_study if self.models is None else self.models
+
+    def dataset_of(self, model: str) -> str | None:
+        """The data to train a model on; `None` where it is left out."""
+        card = models.find(model)
+        found = self.datasets.get(card.dataset or "")
+        if found is None and (models.is_own(model) or card.both_tasks):
+            return self.dataset
+        return found
 
     def runs(
         self,
@@ -97,8 +106,7 @@ class Settings:
             **overrides: Other fields of the experiments.
         """
         card = models.find(model)
-        own = models.is_own(model)
-        dataset = self.dataset if own else self.datasets.get(card.dataset or "")
+        dataset = self.dataset_of(model)
         if dataset is None or (self.models is not None and model not in self.models):
             return
         values: dict[str, Any] = {"select": self.select}
@@ -129,7 +137,8 @@ def on_one_dataset(dataset: str) -> dict[str, str]:
 
     Args:
         dataset: Name of a data set, or path of a feature file, whose labels count as scores. Models
-            whose own data set has labels of the other kind, scores or classes, are left out.
+            whose own data set has labels of the other kind, scores or classes, are not in it; see
+            `Settings.dataset` for those that take either.
     """
     card = datasets.find(dataset)
     scores = card is None or card.label_range is not None
@@ -224,8 +233,7 @@ def _site(s: Settings) -> Iterator[PlannedRun]:
 def _protocols(s: Settings) -> Iterator[PlannedRun]:
     for model in s.chosen(tuple(models.CARDS)):
         own = models.is_own(model)
-        data = s.dataset if own else s.datasets.get(models.find(model).dataset or "")
-        dataset, _ = datasets.split_name(data or "")
+        dataset, _ = datasets.split_name(s.dataset_of(model) or "")
         for name, protocol in protocols.cards().items():
             if s.protocols is not None and name not in s.protocols:
                 continue

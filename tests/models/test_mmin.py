@@ -621,3 +621,41 @@ def test_steps_may_be_unknown_when_traced():
     model(x)
     traced = tf.function(lambda inputs: model(inputs), input_signature=[signature])
     close(traced(x), ops.convert_to_numpy(model(x)))
+
+
+# Scores, which the published code does not have
+
+
+def test_scores_are_trained_on_their_squared_error():
+    model = MMIN(**{**CALM, **MMIN.data_arguments(np.array([0.5, -1.0]))})
+    x, _ = batch()
+    y = np.array([[0.5], [-1.0], [2.0], [0.0]], "float32")
+    model.compile(model.published_optimizer(), metrics=model.task_metrics())
+    outputs = model({**x}, training=True)
+    assert model(x).shape == (4, 1)
+    prediction = ops.convert_to_numpy(outputs["prediction"])
+    terms = {
+        name: float(ops.convert_to_numpy(term))
+        for name, term in model.loss_terms(x, y, outputs).items()
+    }
+    wanted = np.mean((prediction - y) ** 2) + 4 * terms["imagination"] + 2 * terms["cycle"]
+    close(model.compute_loss(x, y, outputs), wanted)
+    assert (model.monitor, model.monitor_mode) == ("val_loss", "min")
+    assert MMIN(**CALM).monitor == "val_uar"
+    teacher = model.first_stage()
+    assert teacher.num_classes == 1 and teacher.monitor == "val_loss"
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    assert again.num_classes == 1 and again.published_loss == "mean_squared_error"
+
+
+@pytest.mark.once
+def test_a_run_on_scores_has_both_stages(tmp_path):
+    from keras_m3s.data import load
+    from keras_m3s.experiments.run import run_experiment
+    from keras_m3s.experiments.run_directory import RunDirectory
+    from tests.small import small
+
+    experiment = small("mmin", epochs=2)
+    splits = load("synthetic_msa", config="tiny", data_dir=tmp_path / "data")
+    metrics = run_experiment(experiment, RunDirectory(tmp_path / "run"), splits)
+    assert np.isfinite(metrics["mae"]) and set(metrics) >= {"corr", "acc7"}

@@ -58,7 +58,8 @@ class MMIN(UtteranceModel):
         >>> model.fit({"audio": a, "vision": v, "text": t, "missing_index": m}, label)
 
     Args:
-        num_classes: Number of classes; the prediction is their logits.
+        num_classes: Number of classes; the prediction is their logits. 1 for a score, which is
+            trained on its squared error: the published code has classes alone.
         audio_size: Width of the vector of a modality, also of its LSTM; likewise `vision_size`
             and `text_size`.
         audio_pooling: `"max"` over time or `"last"` state; likewise `vision_pooling`.
@@ -71,7 +72,7 @@ class MMIN(UtteranceModel):
         classifier_layers: Widths of the classifier's hidden layers; may be empty.
         dropout_rate: Dropout rate after each of them.
         batch_norm: Whether batch norm follows each of them.
-        task_weight: Factor of the cross-entropy, unless `compile` is given `loss_weights`.
+        task_weight: Factor of the task's loss, unless `compile` is given `loss_weights`.
         imagination_weight: Factor of the forward imagination loss.
         cycle_weight: Factor of the cycle's.
         mask_padding: `False` as published: LSTM, filters and maxima run over padding, so that
@@ -268,7 +269,7 @@ class MMIN(UtteranceModel):
     def compile(
         self, optimizer: Any = "adam", loss: Any = None, loss_weights: Any = None, **kwargs: Any
     ) -> None:
-        """As `keras.Model.compile`; without `loss`, cross-entropy times `task_weight`."""
+        """As `keras.Model.compile`; without `loss`, the task's times `task_weight`."""
         if loss_weights is None and self.task_weight != 1:
             loss_weights = self.task_weight
         super().compile(optimizer=optimizer, loss=loss, loss_weights=loss_weights, **kwargs)

@@ -146,7 +146,7 @@ class Classifier(keras.layers.Layer):
 class UtteranceModel(BaseModel):
     """What stage 1 and stage 2 share: arguments, encoders, classifier, optimizer, schedule."""
 
-    published_loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    published_loss: Any = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     monitor = "val_uar"
     monitor_mode = "max"
     torch_unused = (r".*\.num_batches_tracked",)
@@ -177,6 +177,9 @@ class UtteranceModel(BaseModel):
     ) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
+        if num_classes == 1:
+            self.published_loss = "mean_squared_error"
+            self.monitor, self.monitor_mode = BaseModel.monitor, BaseModel.monitor_mode
         self.sizes = {"audio": audio_size, "vision": vision_size, "text": text_size}
         self.poolings = {"audio": audio_pooling, "vision": vision_pooling}
         self.text_channels = text_channels
@@ -263,17 +266,16 @@ class UtteranceModel(BaseModel):
 
     @classmethod
     def data_arguments(cls, labels: Any, num_classes: int | None = None) -> dict[str, Any]:
-        """The number of classes; see `BaseModel.data_arguments`."""
+        """The number of classes, 1 for scores; see `BaseModel.data_arguments`."""
         labels = np.asarray(labels)
         if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(
-                f"{cls.__name__} classifies: labels must be ints from 0. Received: dtype "
-                f"{labels.dtype}. Take a data set of classes, such as IEMOCAP."
-            )
+            return {"num_classes": 1}
         return {"num_classes": num_classes or count_classes(labels)}
 
     def task_metrics(self) -> list[keras.metrics.Metric]:
-        """Unweighted average recall, by which the published code chooses its epoch."""
+        """Unweighted average recall, which chooses the published code's epoch; MAE of scores."""
+        if self.num_classes == 1:
+            return super().task_metrics()
         return [UnweightedAverageRecall(self.num_classes)]
 
     def get_config(self) -> dict[str, Any]:
