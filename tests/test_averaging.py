@@ -190,6 +190,7 @@ def test_without_averages_the_scope_changes_nothing(file, splits):
     with averaged(model):
         assert_equal(trainable(model), before, exactly=True)
     averaging = build(experiment(file), splits["train"], 3)
+    averaging.optimizer.build(averaging.trainable_variables)
     before = trainable(averaging)
     with averaged(averaging):  # before the first step the averages are 0
         assert_equal(trainable(averaging), before, exactly=True)
