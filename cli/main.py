@@ -71,6 +71,7 @@ main.add_command(features)
 @click.option("--no-early-stopping", is_flag=True, help="Train for all epochs.")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: the paper's]")
 @click.option("--learning-rate", type=float, help="Outer rate beta.  [default: the paper's]")
+@click.option("--averaging", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Momentum of averaged weights, which then are validated and tested, such as 0.99.")  # fmt: skip
 @click.option("--inner-learning-rate", type=float, help="Inner rate alpha.  [default: the paper's]")
 @click.option("--inner-steps", type=click.IntRange(0), help="Inner steps K.  [default: 1]")
 @click.option(

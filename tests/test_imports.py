@@ -32,6 +32,7 @@ NAMES_ONE = {
     "inference/onnx.py": "torch",
     "inference/saved_model.py": "tensorflow",
     "experiments/replicas.py": "jax",
+    "experiments/replica_program.py": "jax",
 }
 
 

@@ -31,6 +31,9 @@ from tests.small import fitting, small
 
 EVERYWHERE = keras.backend.backend() == "torch"
 
+# One of each kind of optimizer and of memory runs with averaged weights, the others without.
+AVERAGED = ("self_mm", "tfr_net", "mmim")
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
@@ -92,7 +95,8 @@ def test_every_model_goes_on_as_if_nothing_had_been(splits, tmp_path, monkeypatc
     monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     monkeypatch.setattr(MMIN, "_epochs", (1, 6))
     mine = fitting(splits, model)
-    e = small(model, "m3s" if EVERYWHERE else "spl-trn", epochs=3)
+    averaging = 0.9 if model in AVERAGED else None
+    e = small(model, "m3s" if EVERYWHERE else "spl-trn", epochs=3, averaging=averaging)
     whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
     expected = run_experiment(e, whole, mine, follow=True)
     for epoch in (0, 1) if EVERYWHERE else [1]:

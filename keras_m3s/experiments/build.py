@@ -44,16 +44,21 @@ def build(
         from_data = cls.data_arguments(train_split.labels, num_classes)
         model = cls(**{**from_data, **experiment.model_arguments})
         compile_for_task(model, train_split.task, num_classes or 1)
-        optimizer = take_optimizer(model, experiment.learning_rate)
+        optimizer = take_optimizer(model, experiment.learning_rate, experiment.averaging)
+    method = methods.CARDS[experiment.method]
+    holes: dict[str, Any] = {
+        "missing_rate": experiment.missing_rate,
+        "pattern": experiment.pattern,
+        "fill": _filling(experiment, spec),
+        **method.holes,
+    }
     missing = transform(
-        experiment.missing_rate,
-        experiment.site,
-        experiment.seed,
-        experiment.pattern,
-        _filling(experiment, spec),
-        _cut_modalities(experiment, train_split),
+        site=experiment.site,
+        seed=experiment.seed,
+        modalities=_cut_modalities(experiment, train_split),
+        **holes,
     )
-    wrap = registry.load(methods.CARDS[experiment.method].wrapper)
+    wrap = registry.load(method.wrapper)
     wrapped: WithMissing = wrap(model, missing, experiment)
     wrapped.compile(optimizer)
     return wrapped
@@ -84,7 +89,8 @@ def with_missing(
     model: keras.Model, missing: MissingModality, experiment: Experiment
 ) -> WithMissing:
     """Wrapper of the methods ORIG and SPL-TRN: plain training steps on incomplete input."""
-    return WithMissing(model, missing, experiment.site)
+    options = methods.CARDS[experiment.method].options
+    return WithMissing(model, missing, experiment.site, **options)
 
 
 def m3s(model: keras.Model, missing: MissingModality, experiment: Experiment) -> M3S:
@@ -96,6 +102,7 @@ def m3s(model: keras.Model, missing: MissingModality, experiment: Experiment) ->
         inner_learning_rate=experiment.inner_learning_rate,
         first_order=experiment.first_order,
         site=experiment.site,
+        **methods.CARDS[experiment.method].options,
     )
 
 
@@ -103,10 +110,11 @@ def transform(
     missing_rate: tuple[float, float],
     site: str,
     seed: int | None,
-    pattern: str,
+    pattern: Any,
     fill: Any = 0.0,
     modalities: Sequence[str] | None = None,
     modality_rates: Iterable[tuple[str, tuple[float, float]]] = (),
+    **settings: Any,
 ) -> MissingModality:
     """The transform of a site: along time on raw sequences, else along features.
 
@@ -114,17 +122,24 @@ def transform(
         missing_rate: Range of rates `(low, high)`.
         site: One of `keras_m3s.experiments.config.SITES`.
         seed: Of its draws.
-        pattern: Name of a pattern.
+        pattern: Name of a pattern, or shares of several.
         fill: What stands in a hole.
         modalities: Names; `None` for those of the first inputs.
         modality_rates: Modalities with a range of their own.
+        **settings: More arguments of the layer.
     """
     axis = "time" if site == SITES[0] else "feature"
     own = dict(modality_rates)
     names = modalities or MODALITIES
     rates = {m: own.get(m, missing_rate) for m in names} if own else missing_rate
     return MissingModality(
-        rates, axis=axis, seed=seed, pattern=pattern, fill=fill, modalities=modalities
+        rates,
+        axis=axis,
+        seed=seed,
+        pattern=pattern,
+        fill=fill,
+        modalities=modalities,
+        **settings,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_m3s.experiments import own_model, selection
+from keras_m3s.experiments.averaging import averaged
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.run_directory import DamagedRunError, RunDirectory
 from keras_m3s.meta.with_missing import WithMissing
@@ -133,13 +134,16 @@ class RunCheckpoint(keras.callbacks.Callback):
         row = {"epoch": epoch + 1.0} | {k: float(v) for k, v in sorted((logs or {}).items())}
         self.history.append(row)
         if self.selected_epoch == len(self.history) - 1:
-            self._save(self.run.best)
+            with averaged(self.model):
+                self._save(self.run.best)
         if self.out_of_patience:
             self.model.stop_training = True
         if termination.asked():
             self._checkpoint()
             self._stop()
-        if time.monotonic() - self._saved_at > SAVE_EVERY:
+        # After the last epoch `fit` puts averaged weights in the place of those that it trained.
+        ends = self.model.stop_training or len(self.history) == self.experiment.epochs
+        if ends or time.monotonic() - self._saved_at > SAVE_EVERY:
             self._checkpoint()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:

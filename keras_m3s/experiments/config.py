@@ -46,8 +46,10 @@ DEFAULTS: dict[str, Any] = {
     "model_arguments": {},
     "fill": "zero",
     "model_source": None,
+    "averaging": None,
 }
-"""Defaults that are not specific to a model; the settings of the model's card take precedence."""
+"""Defaults that are not specific to a model or method; the settings of their cards take precedence,
+the method's over the model's."""
 
 FIELDS_OF_0_1_0 = frozenset(
     {
@@ -99,6 +101,8 @@ class Experiment:
             is `"mean"`, where holes are cut into sequences as they are.
         model_source: Digest of the source of a model of one's own, which makes another source
             another experiment; `None` for models with a card.
+        averaging: Momentum within (0, 1) of averaged weights, which then are those that are
+            validated, selected and tested; `None` for none. See `keras_m3s.experiments.averaging`.
 
     Raises:
         ValueError: If a value is invalid.
@@ -125,6 +129,7 @@ class Experiment:
     model_arguments: Mapping[str, Any]
     fill: str | float
     model_source: str | None
+    averaging: float | None
 
     @classmethod
     def of(
@@ -276,7 +281,10 @@ def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 
         rates = {BERT_PATHS: card.bert_inner_learning_rate, **defaults["inner_learning_rate"]}
         defaults["inner_learning_rate"] = rates
-    if values.get("site", defaults["site"]) != SITES[0]:
+    method = methods.CARDS.get(str(values["method"]))
+    if method is not None:
+        defaults |= method.settings
+    if values.get("site", defaults["site"]) != SITES[0] and defaults["fill"] == "mean":
         defaults["fill"] = DEFAULTS["fill"]
     return defaults
 

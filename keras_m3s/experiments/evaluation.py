@@ -7,15 +7,16 @@ import keras
 import numpy as np
 
 from keras_m3s.data.split import REGRESSION, SplitLike
+from keras_m3s.experiments.averaging import averaged
 from keras_m3s.experiments.build import fixed_batches, transform
 from keras_m3s.experiments.checkpoints import best_model
-from keras_m3s.experiments.config import DEFAULTS, Experiment
+from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.environment import add_data, check_data
 from keras_m3s.experiments.replicas import share_predict
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics, score_metrics
-from keras_m3s.missing.layer import LEARNED
+from keras_m3s.missing.layer import LEARNED, MissingModality
 from keras_m3s.registry import models
 from keras_m3s.registry.patterns import Condition, ModalityRates
 
@@ -57,7 +58,7 @@ def at_test_rate(
 ) -> WithMissing:
     """The same base model behind a transform with the experiment's test missing rate."""
     trained = model.missing
-    filled = None if trained is None or experiment.fill == DEFAULTS["fill"] else trained
+    filled = None if trained is None or not _fills(trained) else trained
     named = trained if filled is not None or models.is_own(experiment.model) else None
     missing = transform(
         experiment.test_missing_rate,
@@ -67,10 +68,17 @@ def at_test_rate(
         fill=0.0 if filled is None else filled.fill,
         modalities=None if named is None else named.modalities,
         modality_rates=modality_rates,
+        rescale=filled is not None and filled.rescale,
+        presence=filled is not None and filled.presence,
     )
     if filled is not None and filled.fill == LEARNED:
         missing.share_fill(filled)
     return WithMissing(model.model, missing, experiment.site)
+
+
+def _fills(missing: MissingModality) -> bool:
+    """Whether a layer does more to holes than to put zeros there."""
+    return missing.fill != 0 or missing.rescale or missing.presence
 
 
 def score(dataset: str, split: SplitLike, predictions: np.ndarray) -> dict[str, float]:
@@ -154,7 +162,8 @@ class TestMetrics(keras.callbacks.Callback):
             if self.like is not None and self.like._test_model is not None:
                 share_predict(self.like._test_model, self._test_model)
         batches = fixed_batches(self.experiment, self.split, TEST_STREAM)
-        predictions = np.asarray(self._test_model.predict(batches, verbose=0))
+        with averaged(self.model):
+            predictions = np.asarray(self._test_model.predict(batches, verbose=0))
         values = score(self.experiment.dataset, self.split, predictions.astype("float64"))
         truth = self.split.labels
         truth = truth[:, None] if truth.dtype.kind == "f" else truth

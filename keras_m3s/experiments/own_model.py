@@ -66,7 +66,7 @@ def build(experiment: Experiment, spec: Spec) -> tuple[keras.Model, keras.optimi
     _check_output(where, model, spec)
     _check_saving(where, model)
     with tensorflow_unused(), keras.saving.custom_object_scope(source.objects()):
-        return model, hooks.take_optimizer(model, experiment.learning_rate)
+        return model, hooks.take_optimizer(model, experiment.learning_rate, experiment.averaging)
 
 
 def keep(experiment: Experiment, run: RunDirectory, spec: Spec) -> None:
@@ -135,7 +135,9 @@ def served(model: WithMissing, spec: Spec) -> WithMissing:
     fill = trained.fill
     if isinstance(fill, Mapping):
         fill = {name: value for name, value in fill.items() if name in taken}
-    missing = MissingModality(0.0, modalities=taken, fill=fill)
+    missing = MissingModality(
+        0.0, modalities=taken, fill=fill, rescale=trained.rescale, presence=trained.presence
+    )
     if fill == LEARNED:
         missing.share_fill(trained)
     return WithMissing(model.model, missing)

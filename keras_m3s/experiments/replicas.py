@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from keras_m3s.experiments.replica_batches import Source, Validation, aligned_batches, is_dataset
+from keras_m3s.experiments.replica_program import Program
 from keras_m3s.utils import keras_private
 from keras_m3s.utils.backend import set_random_seed
 
@@ -38,6 +39,7 @@ def fit_replicas(
     shuffle: bool = True,
     validation_data: Any = None,
     callbacks: Callbacks | None = None,
+    validate_averages: bool = False,
 ) -> list[keras.Model]:
     """Trains a model from several seeds at once, each replica to the numbers of a run by itself.
 
@@ -75,6 +77,8 @@ def fit_replicas(
             `on_epoch_*` hooks are called, those of single batches included. Hooks of batches get
             logs, but find the weights as they were when the epoch began, and `stop_training` takes
             effect at the end of the epoch. `on_test_*` and `on_predict_*` are not called.
+        validate_averages: Whether to validate on the averaged weights of an optimizer with
+            `use_ema`, as `keras.callbacks.SwapEMAWeights` does in `fit`.
 
     Returns:
         The trained models in the order of `seeds`, as `fit` leaves them, with `history`.
@@ -99,7 +103,7 @@ def fit_replicas(
     validation = None
     if validation_data is not None:
         validation = Validation(validation_data, batch_size, seeds)
-    program = _Program(replicas[0].model, len(replicas))
+    program = Program(replicas[0].model, len(replicas), validate_averages)
     for epoch in range(initial_epoch, epochs):
         if any(replica.running for replica in replicas):
             _run_epoch(program, replicas, validation, epoch)
@@ -150,7 +154,7 @@ def share_predict(first: keras.Model, other: keras.Model) -> None:
 
 
 def _run_epoch(
-    program: "_Program", replicas: "list[_Replica]", validation: Validation | None, epoch: int
+    program: Program, replicas: "list[_Replica]", validation: Validation | None, epoch: int
 ) -> None:
     running = [replica.running for replica in replicas]
     active = [replica for replica in replicas if replica.running]
@@ -267,56 +271,6 @@ class _Replica:
         self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
         with self._own_random_state():
             self.callbacks.on_train_end(self.logs)
-
-
-class _Program:
-    """Compiled steps of S replicas: those of one model, mapped over a leading axis of size S.
-
-    Args:
-        model: The model whose code all replicas run.
-        size: S.
-    """
-
-    def __init__(self, model: keras.Model, size: int) -> None:
-        import jax
-
-        model.reset_metrics()
-        fresh = [np.stack([np.asarray(v)] * size) for v in model.metrics_variables]
-
-        def stack(parts: Any) -> Any:
-            return jax.tree.map(lambda *one: jax.numpy.stack(one), *parts)
-
-        def unstack(whole: Any) -> list[Any]:
-            def one(i: int) -> Any:
-                return jax.tree.map(lambda value: value[i], whole)
-
-            return [one(i) for i in range(size)]
-
-        def train(state: Any, batches: Any) -> Any:
-            logs, state = jax.vmap(model.train_step)(state, stack(batches))
-            return unstack(logs), state
-
-        def test(state: Any, batches: Any, shared: bool) -> Any:
-            data = batches if shared else stack(batches)
-            logs, state = jax.vmap(model.test_step, (0, None if shared else 0))(state, data)
-            return unstack(logs), state
-
-        self.stacked, self.unstacked = jax.jit(stack), jax.jit(unstack)
-        self.train = jax.jit(train, donate_argnums=0)
-        self.test = jax.jit(test, donate_argnums=0, static_argnums=2)
-        self.fresh_metrics = lambda: [jax.numpy.array(value) for value in fresh]
-
-    def validate(
-        self, state: Any, validation: Validation, running: Sequence[bool]
-    ) -> tuple[list[dict[str, Any]], Any]:
-        """Logs of each replica on its validation data, and the state afterwards."""
-        trainable, non_trainable, optimizer, _ = state
-        test_state = (trainable, non_trainable, self.fresh_metrics())
-        logs: list[dict[str, Any]] = [{} for _ in running]
-        for batches in validation.batches(running):
-            logs, test_state = self.test(test_state, batches, validation.shared)
-        trainable, non_trainable, metrics = test_state
-        return logs, (trainable, non_trainable, optimizer, metrics)
 
 
 def _check_alike(replicas: list[_Replica]) -> None:

@@ -128,6 +128,7 @@ def _fit(
                 epochs=experiment.epochs,
                 validation_data=validation_batches(experiment, splits),
                 callbacks=lambda seed: [isolated[seed]],
+                validate_averages=True,
             )
     except Exception as error:
         failed = error

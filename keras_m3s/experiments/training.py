@@ -10,6 +10,7 @@ from keras_m3s.data.batches import Batches
 from keras_m3s.data.callbacks import SetEpoch, StopNotFinite
 from keras_m3s.data.split import SplitLike
 from keras_m3s.experiments import own_model
+from keras_m3s.experiments.averaging import ValidateAverages
 from keras_m3s.experiments.build import build, needs_spec, train_batches, validation_batches
 from keras_m3s.experiments.checkpoints import (
     ReplayHistory,
@@ -135,6 +136,7 @@ def set_up(
         [
             SetEpoch(batches),
             StopNotFinite(batches),
+            ValidateAverages(),
             *of_model,
             *observers,
             checkpoint,

@@ -28,6 +28,10 @@ def _is_fill(value: Any) -> bool:
     return value in FILLS if isinstance(value, str) else number and math.isfinite(value)
 
 
+def _is_momentum(value: Any) -> bool:
+    return _is_rate(value) and 0 < value < 1
+
+
 Validator = tuple[str, Callable[[Any], bool]]
 """What a value must be, in words, and whether one is."""
 
@@ -65,6 +69,7 @@ VALIDATORS: dict[str, Validator] = {
     "model_arguments": MAPPING,
     "fill": (f"one of {FILLS} or a finite number", _is_fill),
     "model_source": _optional(NAME),
+    "averaging": _optional(("a number within (0, 1)", _is_momentum)),
 }
 """Of the fields that are not one of a list of names."""
 

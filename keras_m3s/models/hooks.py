@@ -96,7 +96,7 @@ def compile_for_task(model: keras.Model, task: str, outputs: int) -> None:
 
 
 def take_optimizer(
-    model: keras.Model, learning_rate: float | None = None
+    model: keras.Model, learning_rate: float | None = None, averaging: float | None = None
 ) -> keras.optimizers.Optimizer:
     """The optimizer of a compiled model, for the wrapper that trains it.
 
@@ -106,12 +106,32 @@ def take_optimizer(
     Args:
         model: Compiled. A base model's optimizer is its published one.
         learning_rate: `None` for the optimizer's own.
+        averaging: Momentum of averaged weights that the optimizer is to keep; `None` for its own.
+
+    Raises:
+        ValueError: The optimizer cannot average weights.
     """
     if isinstance(model, BaseModel):
-        return model.published_optimizer(learning_rate)
+        return _averaging(model.published_optimizer(learning_rate), averaging)
     optimizer = model.optimizer
     config = optimizer.get_config()
     if learning_rate is not None:
         config["learning_rate"] = learning_rate
     model.compile_from_config({**model.get_compile_config(), "optimizer": "sgd"})
-    return type(optimizer).from_config(config)
+    return _averaging(type(optimizer).from_config(config), averaging)
+
+
+def _averaging(
+    optimizer: keras.optimizers.Optimizer, momentum: float | None
+) -> keras.optimizers.Optimizer:
+    """The optimizer, which is not built yet, keeping averaged weights."""
+    if momentum is None:
+        return optimizer
+    averages = getattr(optimizer, "inner_optimizer", optimizer)
+    if isinstance(averages, keras.optimizers.MultiOptimizer):
+        raise ValueError(
+            "`averaging` must be None for a model compiled with a MultiOptimizer, which keeps no "
+            f"averages as a whole. Received: averaging={momentum}. Compile with one optimizer."
+        )
+    averages.use_ema, averages.ema_momentum = True, momentum
+    return optimizer

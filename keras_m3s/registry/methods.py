@@ -29,6 +29,11 @@ class MethodCard:
         passes: K -> passes over the training data in an epoch.
         gradients: K -> gradients of `batch_size` rows for each `batch_size` rows of training data
             in an epoch.
+        settings: Defaults of `Experiment` that it brings; they take precedence over the model's.
+        options: Keyword arguments of its wrapper, `WithMissing` or `M3S`.
+        holes: Keyword arguments of `MissingModality` in place of the experiment's, in training and
+            validation. Tests keep how holes are filled, and have their own rates and pattern.
+        in_studies: Whether the studies and the tests of significance take it without being asked.
         style: Color, line style and marker of its curves, as Matplotlib has them.
     """
 
@@ -40,6 +45,10 @@ class MethodCard:
     fixed_draws: bool = False
     passes: Callable[[int], int] = _one
     gradients: Callable[[int], int] = _one
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    holes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    in_studies: bool = True
     style: Mapping[str, Any] | None = None
 
 
@@ -71,6 +80,16 @@ CARDS: dict[str, MethodCard] = {
         gradients=_inner_and_outer,
         style={"color": "#CC79A7", "linestyle": ":", "marker": "D"},
     ),
+    "spl-trn-averaged": MethodCard(
+        title="ORIG + SPL-TRN (averaged weights)",
+        short_title="SPL-TRN (averaged)",
+        wrapper="keras_m3s.experiments.build:with_missing",
+        passes=_inner_and_outer,
+        gradients=_inner_and_outer,
+        settings={"averaging": 0.99},
+        in_studies=False,
+        style={"color": "#009E73", "linestyle": "-.", "marker": "v"},
+    ),
     "m3s": MethodCard(
         title="ORIG + M3S",
         short_title="M3S",
@@ -100,14 +119,19 @@ def main_pair() -> tuple[str, str]:
 
 
 def equal_budget() -> tuple[str, ...]:
-    """Controls that take as many gradients as the proposed method."""
+    """Controls of the studies that take as many gradients as the proposed method."""
     wanted = CARDS[main_pair()[1]].gradients
-    return tuple(m for m in named("control") if CARDS[m].gradients(2) == wanted(2))
+    return tuple(m for m in _controls() if CARDS[m].gradients(2) == wanted(2))
+
+
+def _controls() -> tuple[str, ...]:
+    """Controls that need not be asked for."""
+    return tuple(m for m in named("control") if CARDS[m].in_studies)
 
 
 def compared() -> tuple[tuple[str, str], ...]:
     """Pairs of methods that are tested, the first being what the second is compared with."""
     (baseline,), proposed = named("baseline"), named("proposed")
-    others = named("comparison", "control")
+    others = (*named("comparison"), *_controls())
     pairs = [(first, second) for second in proposed for first in (baseline, *others)]
     return (*pairs, *((baseline, second) for second in named("comparison")))

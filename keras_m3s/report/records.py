@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "select": "validation",
     "fill": "zero",
     "model_source": None,
+    "averaging": None,
 }
 """Of fields that an older version did not write."""
 

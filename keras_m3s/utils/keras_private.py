@@ -105,6 +105,16 @@ def averages(
     return [of[id(variable)] for variable in variables]
 
 
+def averaged_variables(model: keras.Model) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Trainable variables with the averages that the model's optimizer keeps, if it does."""
+    optimizer = getattr(model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if optimizer is None or not (optimizer.use_ema and optimizer.built):
+        return []
+    variables = model.trainable_variables
+    return list(zip(variables, averages(optimizer, variables), strict=True))
+
+
 def is_emptied(variable: Any) -> bool:
     """Whether `fit` on JAX took the value out of a variable, for the compiled step to reuse."""
     return variable._value is None

@@ -133,7 +133,14 @@ def several_passes() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def weights_survive(model: Any) -> Iterator[None]:
-    """Puts weights back that Keras took out of the variables before a step that failed."""
+    """Puts weights back that Keras took out of the variables before a step that failed.
+
+    And parts a weight from its average: after `fit` with `use_ema` they share memory (Keras 3.15),
+    which no compiled step can be given twice.
+    """
+    for variable, average in keras_private.averaged_variables(model):
+        if variable.value is average.value:
+            variable.assign(jax.numpy.copy(variable.value))
     try:
         yield
     except BaseException:

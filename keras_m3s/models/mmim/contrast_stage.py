@@ -24,21 +24,24 @@ _ALL_BUT_MI = rf"^(?!.*{MI_PATHS})"
 class HoldingAdam(GroupedAdam):
     """`GroupedAdam` that leaves some variables as they are.
 
-    Their gradients count in the norm that is clipped; moments they have none.
+    Their gradients count in the norm that is clipped; moments they have none. With `use_ema` their
+    averages are kept as all others', so that an averaged model is one of averages throughout.
 
     Args:
         held: Pattern; variables in whose path `re.search` finds it have no step.
-        **kwargs: As of `GroupedAdam`, without accumulation and averaging.
+        **kwargs: As of `GroupedAdam`, without accumulation.
     """
 
     def __init__(self, *args: Any, held: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.held = held
 
-    def add_variable_from_reference(self, reference_variable: Any, **kwargs: Any) -> Any:
-        if re.search(self.held, reference_variable.path):
+    def add_variable_from_reference(
+        self, reference_variable: Any, name: str | None = None, **kwargs: Any
+    ) -> Any:
+        if name != "average" and re.search(self.held, reference_variable.path):
             return None
-        return super().add_variable_from_reference(reference_variable, **kwargs)
+        return super().add_variable_from_reference(reference_variable, name=name, **kwargs)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         if self._momentums[self._get_variable_index(variable)] is not None:

@@ -29,14 +29,14 @@ class RunningSumAdam(GroupedAdam):
         window: Batches between two clearings of s, >= 1.
         late: Pattern; variables in whose path `re.search` finds it rest while `late_rests` is set,
             and count their steps by themselves. `None` for no such variables.
-        **kwargs: As of `GroupedAdam`, without accumulation, averaging and AMSGrad. Clipping is by
-            value: `clipvalue`. On one device: gradients of several are not summed.
+        **kwargs: As of `GroupedAdam`, without accumulation, AMSGrad and overwriting by averages.
+            Clipping is by value: `clipvalue`. On one device: gradients of several are not summed.
     """
 
     def __init__(self, *args: Any, window: int = 4, late: str | None = None, **kwargs: Any) -> None:
         if not isinstance(window, int) or window < 1:
             raise ValueError(f"`window` must be an int >= 1. Received: window={window!r}.")
-        others = ("gradient_accumulation_steps", "use_ema", "amsgrad", "clipnorm")
+        others = ("gradient_accumulation_steps", "ema_overwrite_frequency", "amsgrad", "clipnorm")
         unfit = (*others, "global_clipnorm", "group_clipnorm")
         if received := {name: kwargs[name] for name in unfit if kwargs.get(name)}:
             raise ValueError(
@@ -100,6 +100,8 @@ class RunningSumAdam(GroupedAdam):
         self._steps.assign_add(steps)
         self._late_steps.assign_add(steps * (1 - self._late_rests))
         self._position.assign((self._position + 1) % self.window)
+        if self.use_ema:
+            self._update_model_variables_moving_average(self._trainable_variables)
 
     def _scales(self, late: bool) -> list[tuple[Any, Any]]:
         """Of the next step and the one after: the rate, and what the root of v is multiplied by."""
