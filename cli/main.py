@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keras_m3s.cli import many_runs
+from keras_m3s.cli.compare import compare
 from keras_m3s.cli.errors import Group
 from keras_m3s.cli.evaluate import evaluate
 from keras_m3s.cli.export import export
@@ -228,6 +229,7 @@ def demo(epochs: int, runs_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     print_table(planned[methods[-1]].experiment, results)
 
 
+main.add_command(compare)
 main.add_command(evaluate)
 main.add_command(predict)
 main.add_command(export)

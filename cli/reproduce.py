@@ -11,22 +11,26 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from keras_m3s.cli import many_runs
+from keras_m3s.cli import many_runs, trial
 from keras_m3s.cli.options import CardName, ModelName
 from keras_m3s.experiments.config import SELECTIONS
 from keras_m3s.registry import datasets as dataset_cards
 from keras_m3s.registry import methods as method_cards
 from keras_m3s.registry import models as model_cards
 from keras_m3s.registry import protocols as protocol_cards
+from keras_m3s.registry import trial as trial_cards
 from keras_m3s.registry.patterns import PAPER
 from keras_m3s.study.executors import EXECUTORS
 from keras_m3s.study.plan import NAMES
 
 SEEDS, QUICK_SEEDS = 5, 2
 
+RECIPE = "recipe"
+"""The study that plans its runs from those before, see `keras_m3s.study.trial`."""
+
 
 @click.command()
-@click.argument("study", type=click.Choice(NAMES), metavar="STUDY")
+@click.argument("study", type=click.Choice((*NAMES, RECIPE)), metavar="STUDY")
 @click.option("--model", "models", type=ModelName(), multiple=True, help="Repeat for several; a function of yours that makes one, with --dataset, in a study beyond the paper.  [default: all of the study]")  # fmt: skip
 @click.option("--dataset", help="Name of a data set, or path of a file, to train all models on that take its kind of labels.  [default: the data set of each]")  # fmt: skip
 @click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Folder of prepared data sets. Without this and --manual-dir generated data is used.")  # fmt: skip
@@ -40,6 +44,8 @@ SEEDS, QUICK_SEEDS = 5, 2
 @click.option("--runs", "runs_dir", type=click.Path(path_type=pathlib.Path), help="Folder of run directories.  [default: runs/reproduce, with --quick runs/quick]")  # fmt: skip
 @click.option("--protocol", "protocols", type=CardName("protocol", protocol_cards.CARDS), multiple=True, help="Of `protocols`; repeat for several.  [default: all]")  # fmt: skip
 @click.option("--equal-budget", is_flag=True, help="Add SPL-TRN with as many gradients as M3S.")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1), help="Of each run.  [default: the paper's]")
+@click.option("--batch-size", type=click.IntRange(1), help="[default: the paper's]")
 @click.option("--select", type=click.Choice(SELECTIONS), default="validation", help="How the tested epoch is selected. `paper`: as in the published scripts, some of which use test data.")  # fmt: skip
 def reproduce(
     study: str,
@@ -56,6 +62,8 @@ def reproduce(
     runs_dir: pathlib.Path | None,
     protocols: tuple[str, ...],
     equal_budget: bool,
+    epochs: int | None,
+    batch_size: int | None,
     select: str,
 ) -> None:
     """Train and test all runs of a table or figure of the paper, and write a report.
@@ -65,7 +73,8 @@ def reproduce(
       table2 table3 table4 table5 figure1 figure3 figure4   the paper's
       paper                                                 all of these
       budget matrix steps alpha order site protocols        beyond the paper
-      all                                                   everything
+      all                                                   everything so far
+      recipe                                                which method is best, with --model
 
     Finished runs are reused, interrupted ones resume.
 
@@ -74,13 +83,16 @@ def reproduce(
       keras-m3s reproduce all --quick
       keras-m3s reproduce table2 --manual-dir ~/data --seeds 5 --equal-budget
       keras-m3s reproduce protocols --model lnln --dataset ~/data/unaligned_50.pkl
-      keras-m3s reproduce alpha --model har.py:build --dataset har.npz
+      keras-m3s reproduce recipe --model har.py:build --dataset har.npz
     """
     own = [model for model in models if model_cards.is_own(model)]
     if own and dataset is None:
         raise click.UsageError(f"--dataset must be given with a model of yours. Received: {own}.")
+    if study == RECIPE and not models:
+        raise click.UsageError("--model must be given with `recipe`. Received: none.")
     from keras_m3s.study import executors
     from keras_m3s.study.plan import Settings, plan
+    from keras_m3s.study.trial import Trial
     from keras_m3s.study.workspace import Workspace
     from keras_m3s.utils import backend
 
@@ -88,7 +100,7 @@ def reproduce(
         os.environ["KERAS_BACKEND"] = _quick_backend()
     runs_dir = runs_dir or pathlib.Path("runs", "quick" if quick else "reproduce")
     datasets, absent = find_data(data_dir, manual_dir, runs_dir, quick, dry_run, dataset)
-    seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
+    seeds = seeds or (QUICK_SEEDS if quick else trial_cards.SEEDS if study == RECIPE else SEEDS)
     methods = method_cards.paper() + (method_cards.equal_budget() if equal_budget else ())
     settings = Settings(
         datasets,
@@ -99,14 +111,21 @@ def reproduce(
         models=models or None,
         dataset=dataset,
         protocols=protocols or None,
+        overrides={
+            name: value
+            for name, value in (("epochs", epochs), ("batch_size", batch_size))
+            if value is not None
+        },
     )
-    planned = plan(study, settings)
+    trials = [Trial(model, settings) for model in models] if study == RECIPE else []
+    planned = [run for t in trials for run in t.grid()] or plan(study, settings)
     workspace = Workspace(
         runs=str(runs_dir),
         data_dir=_text(data_dir) if manual_dir or dataset else str(data_dir or runs_dir / "data"),
         manual_dir=_text(manual_dir),
         backend=backend.backend_name(),
         replicas=replicas or 1,
+        follow=not trials,
     )
     if planned and replicas is None and not (quick or dry_run) and executor == "local":
         replicas = executors.default_replicas(workspace, seeds)
@@ -120,6 +139,10 @@ def reproduce(
             "There must be data for at least one row. Pass --data-dir or --manual-dir with some, "
             "or neither for generated data."
         )
+    if trials:
+        trial.run_all(trials, workspace, executor, jobs)
+        finish(runs_dir, quick, "What to use where input is missing")
+        return
     outcomes = many_runs.run_all(planned, workspace, executor, jobs)
     print_tables(planned, workspace)
     finish(runs_dir, quick)
@@ -197,7 +220,7 @@ def announce(
     from keras_m3s.study import run_time
     from keras_m3s.study.plan import models_of
 
-    for model in models_of(study):
+    for model in models_of(study) if study in NAMES else ():
         dataset = model_cards.CARDS[model].dataset
         if dataset in absent:
             reason = absent[dataset]
@@ -242,7 +265,7 @@ def print_tables(planned: Sequence[Any], workspace: Any) -> None:
 
 def _test_metrics(planned: Any, run: Any) -> list[tuple[str, dict[str, float]]]:
     """Rate and metrics of each test of a run; files that cannot be read are named and left out."""
-    from keras_m3s.report.records import read_metrics
+    from keras_m3s.report.reading import read_metrics
 
     files = {"metrics.json": rate(planned.experiment.test_missing_rate)}
     for c in planned.retests:
@@ -259,11 +282,10 @@ def _test_metrics(planned: Any, run: Any) -> list[tuple[str, dict[str, float]]]:
     return found
 
 
-def finish(runs_dir: pathlib.Path, quick: bool) -> None:
+def finish(runs_dir: pathlib.Path, quick: bool, title: str = "M3S, the study") -> None:
     """Writes a report on all runs in the folder."""
     from keras_m3s.report import write_report
 
-    title = "M3S, the study"
     if quick:
         title += (
             ": quick settings, which check that everything works and say nothing about the methods"

@@ -294,3 +294,12 @@ def test_inside_a_compiled_model(tmp_path):
         for metric in followed:
             expected = STREAMED[metric.name][1](y, pred)
             assert found[metric.name] == pytest.approx(expected, abs=1e-5), metric.name
+
+
+def test_log_loss_is_the_mean_of_the_true_class():
+    logits = np.array([[2.0, 0.0, -1.0], [0.0, 1000.0, 0.0]])
+    p = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    assert metrics.log_loss([1, 1], logits) == pytest.approx(-np.log(p[1]) / 2)
+    assert metrics.classification_metrics([0, 1], logits)["log_loss"] == metrics.log_loss([0, 1], logits)  # fmt: skip
+    with pytest.raises(ValueError, match="classes below the 3"):
+        metrics.log_loss([0, 3], logits)

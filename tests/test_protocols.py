@@ -17,7 +17,7 @@ from keras_m3s.registry import methods, models, protocols
 from keras_m3s.registry.patterns import Condition
 from keras_m3s.report import write_report
 from keras_m3s.report.build import build
-from keras_m3s.report.records import read_runs
+from keras_m3s.report.reading import read_runs
 from keras_m3s.study.plan import Settings, on_one_dataset, plan
 from tests import untrained_runs
 

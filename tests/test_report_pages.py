@@ -20,7 +20,7 @@ from keras_m3s.report import FORMATS, curves, paper, records, results, significa
 from keras_m3s.report.build import build
 from keras_m3s.report.content import Figure, Table
 from keras_m3s.report.groups import TRAINING, duplicates, group_runs, with_paper_retests
-from keras_m3s.report.records import read_runs
+from keras_m3s.report.reading import read_runs
 from keras_m3s.report.significance_tables import significance_rows
 
 pytestmark = pytest.mark.once

@@ -11,6 +11,7 @@ from keras_m3s.data.batches import Batches
 from keras_m3s.data.split import SplitLike
 from keras_m3s.experiments import own_model
 from keras_m3s.experiments.config import SITES, Experiment
+from keras_m3s.experiments.span_layer import WithSpanLayer
 from keras_m3s.experiments.spec import Spec, spec_of
 from keras_m3s.meta.m3s import M3S
 from keras_m3s.meta.with_missing import WithMissing
@@ -91,6 +92,15 @@ def with_missing(
     """Wrapper of the methods ORIG and SPL-TRN: plain training steps on incomplete input."""
     options = methods.CARDS[experiment.method].options
     return WithMissing(model, missing, experiment.site, **options)
+
+
+def span_layer(
+    model: keras.Model, missing: MissingModality, experiment: Experiment
+) -> WithSpanLayer:
+    """Wrapper of the control with a plain layer before the model."""
+    return WithSpanLayer(
+        model, missing, experiment.missing_rate, experiment.seed, site=experiment.site
+    )
 
 
 def m3s(model: keras.Model, missing: MissingModality, experiment: Experiment) -> M3S:

@@ -214,8 +214,21 @@ def retest_draws(
     """
     model = best_model(run)
     check_data(run, {split.name: split})
-    experiment = _under(run.experiment(), missing_rate, pattern)
-    tested = at_test_rate(model, experiment)
+    experiment = under(run.experiment(), missing_rate, pattern)
+    return score_draws(at_test_rate(model, experiment), experiment, split, draws)
+
+
+def score_draws(
+    tested: WithMissing, experiment: Experiment, split: SplitLike, draws: int
+) -> list[dict[str, float]]:
+    """The metrics of a model under each of several draws of the holes.
+
+    Args:
+        tested: As `at_test_rate` returns it.
+        experiment: What it was made for.
+        split: Data to predict.
+        draws: How many; the first is the one that runs are tested on.
+    """
     return [
         score(experiment.dataset, split, _predict(tested, experiment, split, draw))
         for draw in range(draws)
@@ -242,7 +255,7 @@ def run_retests(
         if run.retested(*condition):
             continue
         model = model or best_model(run)
-        experiment = _under(run.experiment(), condition.missing_rate, condition.pattern)
+        experiment = under(run.experiment(), condition.missing_rate, condition.pattern)
         predictions = predict(model, experiment, split, modality_rates=condition.modality_rates)
         own = {m: list(rate) for m, rate in condition.modality_rates}
         values: dict[str, Any] = {
@@ -254,7 +267,7 @@ def run_retests(
         run.write_json(run.retest_file(*condition).name, values)
 
 
-def _under(
+def under(
     experiment: Experiment, missing_rate: tuple[float, float] | None, pattern: str | None
 ) -> Experiment:
     """The experiment with other missingness in testing."""

@@ -13,6 +13,7 @@ predictions.csv    id, truth, prediction on the test data
 metrics.json       test metrics; written when the run is complete
 retest-*.json      the same model under other missingness: `test_missing_rate`, `pattern`, `metrics`
                    and, where modalities have rates of their own, `modality_rates`
+draws-*.json       the same under several draws of the holes, on validation or test data
 tensorboard/       each epoch's values for TensorBoard, with `keras-m3s train --tensorboard`
 error.json         why a run of a study failed; removed when it succeeds
 run.lock           locked by the process that trains or tests the run

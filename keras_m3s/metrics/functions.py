@@ -208,11 +208,30 @@ def score_metrics(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, flo
     return {"mae": mae(true, pred), "rmse": rmse(true, pred), "corr": corr(true, pred)}
 
 
+def log_loss(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
+    """Mean negative log probability of the true class, in nats.
+
+    Args:
+        y_true: Int array `(batch,)`, classes.
+        y_pred: Logits `(batch, classes)`.
+    """
+    true, _ = _classes(y_true, y_pred)
+    logits = np.asarray(y_pred, "float64")
+    if true.max() >= logits.shape[1]:
+        raise ValueError(
+            f"`y_true` must hold classes below the {logits.shape[1]} of `y_pred`. "
+            f"Received: {true.max()}."
+        )
+    highest = logits.max(axis=1)
+    total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+    return float(np.mean(total - logits[np.arange(true.size), true]))
+
+
 def classification_metrics(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, float]:
     """All metrics of classes, `acc`, `uar` and weighted `f1`, in the paper's order; see `f1`.
 
-    Scores `(batch, 2)` of two classes give `auroc` and `auprc` of class 1 as well, by the
-    difference of the two.
+    Logits `(batch, classes)` give `log_loss` as well, and those of two classes `auroc` and `auprc`
+    of class 1, by the difference of the two.
     """
     true, pred = _classes(y_true, y_pred)
     found = {"acc": accuracy(true, pred), "uar": uar(true, pred), "f1": f1(true, pred)}
@@ -220,6 +239,8 @@ def classification_metrics(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict
     if scores.ndim == 2 and scores.shape[1] == 2:
         apart = scores[:, 1] - scores[:, 0]
         found |= {"auroc": auroc(true, apart), "auprc": auprc(true, apart)}
+    if scores.ndim == 2 and scores.shape[1] > 1:
+        found["log_loss"] = log_loss(true, scores)
     return found
 
 

@@ -9,6 +9,10 @@ def _one(inner_steps: int) -> int:
     return 1
 
 
+def _two(inner_steps: int) -> int:
+    return 2
+
+
 def _inner_and_outer(inner_steps: int) -> int:
     return inner_steps + 1
 
@@ -23,7 +27,8 @@ class MethodCard:
         wrapper: Import path of a function `(model, missing, experiment) -> WithMissing`, which puts
             the missing-modality transform and the method's training step around a base model.
         role: Its part in comparisons. `"baseline"`: differences are from it. `"proposed"`: what is
-            compared with all others. `"control"`: beyond the paper. `"comparison"`: the rest.
+            compared with all others. `"control"`: beyond the paper. `"trial"`: of the trial of
+            `keras_m3s.registry.trial` alone. `"comparison"`: the rest.
         double_batches: Whether a batch holds support and query rows.
         fixed_draws: Whether each example keeps its hole in all epochs.
         passes: K -> passes over the training data in an epoch.
@@ -33,7 +38,6 @@ class MethodCard:
         options: Keyword arguments of its wrapper, `WithMissing` or `M3S`.
         holes: Keyword arguments of `MissingModality` in place of the experiment's, in training and
             validation. Tests keep how holes are filled, and have their own rates and pattern.
-        in_studies: Whether the studies and the tests of significance take it without being asked.
         style: Color, line style and marker of its curves, as Matplotlib has them.
     """
 
@@ -48,8 +52,50 @@ class MethodCard:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     holes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    in_studies: bool = True
     style: Mapping[str, Any] | None = None
+
+
+MIXED = {"span": 0.6, "modality": 0.2, "none": 0.2}
+MOMENTUM = 0.99
+
+
+def _random_holes(name: str, **values: Any) -> MethodCard:
+    """Random holes with twice the passes, an arm of the trial."""
+    values = {"wrapper": "keras_m3s.experiments.build:with_missing"} | values
+    return MethodCard(
+        title=f"Random holes: {name}",
+        short_title=name,
+        role="trial",
+        passes=_inner_and_outer,
+        gradients=_inner_and_outer,
+        **values,
+    )
+
+
+def _consistency(name: str, **values: Any) -> MethodCard:
+    """Two draws for each row, an arm of the trial."""
+    values = {"options": {"consistency": 1.0}} | values
+    return MethodCard(
+        title=f"Random holes: {name}",
+        short_title=name,
+        wrapper="keras_m3s.experiments.build:with_missing",
+        role="trial",
+        gradients=_two,
+        **values,
+    )
+
+
+def _meta(name: str, **values: Any) -> MethodCard:
+    """A variant of M3S, an arm of the trial."""
+    values = {"double_batches": True} | values
+    return MethodCard(
+        title=name,
+        short_title=name,
+        wrapper="keras_m3s.experiments.build:m3s",
+        role="trial",
+        gradients=_inner_and_outer,
+        **values,
+    )
 
 
 CARDS: dict[str, MethodCard] = {
@@ -80,16 +126,6 @@ CARDS: dict[str, MethodCard] = {
         gradients=_inner_and_outer,
         style={"color": "#CC79A7", "linestyle": ":", "marker": "D"},
     ),
-    "spl-trn-averaged": MethodCard(
-        title="ORIG + SPL-TRN (averaged weights)",
-        short_title="SPL-TRN (averaged)",
-        wrapper="keras_m3s.experiments.build:with_missing",
-        passes=_inner_and_outer,
-        gradients=_inner_and_outer,
-        settings={"averaging": 0.99},
-        in_studies=False,
-        style={"color": "#009E73", "linestyle": "-.", "marker": "v"},
-    ),
     "m3s": MethodCard(
         title="ORIG + M3S",
         short_title="M3S",
@@ -99,8 +135,41 @@ CARDS: dict[str, MethodCard] = {
         gradients=_inner_and_outer,
         style={"color": "#D55E00", "linestyle": "-", "marker": "o"},
     ),
+    # The trial, `keras_m3s.registry.trial`: as many gradients as M3S with one inner step.
+    "span-layer": _random_holes(
+        "a span layer before the model",
+        wrapper="keras_m3s.experiments.build:span_layer",
+    ),
+    "spl-trn-averaged": _random_holes("averaged weights", settings={"averaging": MOMENTUM}),
+    "wide": _random_holes("holes of 20 to 80 %", holes={"missing_rate": (0.2, 0.8)}),
+    "mixed": _random_holes("mixed holes", holes={"pattern": MIXED}),
+    "rescaled": _random_holes("rescaled", holes={"rescale": True}),
+    "learned-fill": _random_holes("learned fill", settings={"fill": "learned"}),
+    "two-draws": _consistency("consistency"),
+    "two-draws-averaged": _consistency(
+        "consistency, averaged weights", settings={"averaging": MOMENTUM}
+    ),
+    "two-draws-wide": _consistency(
+        "consistency, holes of 20 to 80 %", holes={"missing_rate": (0.2, 0.8)}
+    ),
+    "two-draws-mixed": _consistency(
+        "consistency, mixed holes, averaged weights",
+        holes={"pattern": MIXED},
+        settings={"averaging": MOMENTUM},
+    ),
+    "teacher-average": _random_holes(
+        "averaged teacher",
+        options={"teacher": "average"},
+        settings={"averaging": MOMENTUM},
+    ),
+    "mldg": _meta("MLDG", options={"outer": "both"}),
+    "m3s-averaged": _meta("M3S, averaged weights", settings={"averaging": MOMENTUM}),
+    # Each row twice: half of a batch is support, half query.
+    "m3s-consistency": _meta(
+        "M3S, consistency", options={"consistency": 1.0}, double_batches=False
+    ),
 }
-"""In the order of the paper's tables."""
+"""In the order of the paper's tables, then those of the trial."""
 
 
 def named(*roles: str) -> tuple[str, ...]:
@@ -119,19 +188,14 @@ def main_pair() -> tuple[str, str]:
 
 
 def equal_budget() -> tuple[str, ...]:
-    """Controls of the studies that take as many gradients as the proposed method."""
+    """Controls that take as many gradients as the proposed method."""
     wanted = CARDS[main_pair()[1]].gradients
-    return tuple(m for m in _controls() if CARDS[m].gradients(2) == wanted(2))
-
-
-def _controls() -> tuple[str, ...]:
-    """Controls that need not be asked for."""
-    return tuple(m for m in named("control") if CARDS[m].in_studies)
+    return tuple(m for m in named("control") if CARDS[m].gradients(2) == wanted(2))
 
 
 def compared() -> tuple[tuple[str, str], ...]:
     """Pairs of methods that are tested, the first being what the second is compared with."""
     (baseline,), proposed = named("baseline"), named("proposed")
-    others = (*named("comparison"), *_controls())
+    others = named("comparison", "control")
     pairs = [(first, second) for second in proposed for first in (baseline, *others)]
     return (*pairs, *((baseline, second) for second in named("comparison")))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_m3s.registry import datasets, models
-from keras_m3s.report import curves, names, protocols, results, robustness
+from keras_m3s.report import curves, names, protocols, results, robustness, trial
 from keras_m3s.report.content import WORSE, Cell, Command, Content, Details, Element, Section, Table
 from keras_m3s.report.groups import (
     SETTING,
@@ -34,10 +34,12 @@ def build(
         title: Title of the report.
         command: The command that made the runs, to print.
     """
-    settings = group_runs(with_paper_retests(runs), SETTING)
-    trainings = group_runs(runs, TRAINING)
+    others = [run for run in runs if not trial.is_of_trial(run)]
+    settings = group_runs(with_paper_retests(others), SETTING)
+    trainings = group_runs(others, TRAINING)
     beside = any(map(_beside_paper, runs))
     sections = [
+        trial.section(runs),
         robustness.section(runs),
         _results(settings, beside),
         _significance(settings),
@@ -53,7 +55,7 @@ def build(
     return Content(
         title,
         [*_facts(runs), *([("Command", Command(command))] if command else [])],
-        _warnings(runs, settings),
+        _warnings(runs, settings, others),
         [section for section in sections if section.elements],
         _data(runs, settings, trainings),
         beside,
@@ -245,7 +247,9 @@ def _facts(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _warnings(runs: Sequence[RunRecord], settings: Sequence[Group]) -> list[str]:
+def _warnings(
+    runs: Sequence[RunRecord], settings: Sequence[Group], others: Sequence[RunRecord]
+) -> list[str]:
     found = []
     left_out = sum(run.status != COMPLETE for run in runs)
     if left_out:
@@ -255,6 +259,8 @@ def _warnings(runs: Sequence[RunRecord], settings: Sequence[Group]) -> list[str]
         )
     if any(group.selected_on_test for group in settings):
         found.append(names.SELECTED_NOTE)
+    if not others:
+        return found
     if not settings:
         found.append("No run is complete: there are no results yet.")
     elif all(len(arm.runs) < 2 for group in settings for arm in group.arms):
@@ -273,6 +279,7 @@ def _data(
             for row in results.result_rows(group, [*group.arms, *group.variations])
         ],
         "significance": [row for group in settings for row in significance_rows(group)],
+        "trial": trial.rows(runs),
         "robustness": robustness.rows(runs),
         "learning": [],
         "protocols": protocols.rows(trainings),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_m3s.registry import datasets, methods, models, patterns
-from keras_m3s.report import paper
+from keras_m3s.registry.metrics import lower_is_better as lower_is_better
 from keras_m3s.utils import user_source
 
 METRICS: dict[str, str] = {
@@ -26,6 +26,7 @@ METRICS: dict[str, str] = {
     "acc": "Acc",
     "uar": "Uar",
     "f1": "F1-Score",
+    "log_loss": "Log loss",
 }
 
 SOURCE_DIGITS = 7
@@ -129,11 +130,6 @@ def main_metrics(dataset: str, present: Iterable[str]) -> list[str]:
         if set(kind) <= set(there):
             return list(kind)
     return there
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a lower value of a metric is an improvement."""
-    return metric in paper.LOWER_IS_BETTER
 
 
 def number(value: float | None, digits: int = 4, sign: bool = False) -> str:

@@ -14,8 +14,6 @@ from keras_m3s.registry import datasets, methods
 
 Range = tuple[float, float]
 
-LOWER_IS_BETTER: tuple[str, ...] = ("mae", "rmse", "loss")
-
 
 @dataclasses.dataclass(frozen=True)
 class PaperRows:

@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_m3s.report.build import build
 from keras_m3s.report.content import Content, Figure
-from keras_m3s.report.records import read_runs
+from keras_m3s.report.reading import read_runs
 from keras_m3s.utils.atomic_files import whole
 
 FORMATS: tuple[str, ...] = ("html", "markdown", "latex", "csv")

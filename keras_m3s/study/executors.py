@@ -128,7 +128,9 @@ def _group_seeds(planned: Sequence[PlannedRun], size: int) -> list[tuple[Planned
     """Groups of at most `size` runs that differ only in their seed, in the order of the first."""
     alike: dict[Any, list[PlannedRun]] = {}
     for one in planned:
-        alike.setdefault((one.experiment.replace(seed=0).key, one.retests), []).append(one)
+        alike.setdefault((one.experiment.replace(seed=0).key, one.retests, one.drawn), []).append(
+            one
+        )
     return [
         tuple(group[start : start + size])
         for group in alike.values()

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_m3s.experiments.config import MISSING_LEVELS, SITES, Experiment
+from keras_m3s.experiments.drawn_tests import DrawnTest
 from keras_m3s.registry import datasets, methods, models, protocols
 from keras_m3s.registry.patterns import Condition as Condition
 from keras_m3s.registry.patterns import Rate
@@ -44,10 +45,17 @@ QUICK_SETTINGS: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class PlannedRun:
-    """A run to train and test, and further conditions to test its model under."""
+    """A run to train and test, and further tests of its model.
+
+    Attributes:
+        experiment: What to train.
+        retests: Further conditions to test under.
+        drawn: Tests under several draws of the holes.
+    """
 
     experiment: Experiment
     retests: tuple[Condition, ...] = ()
+    drawn: tuple[DrawnTest, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Settings:
         dataset: Name or path of the data for models of one's own, and for those whose data set is
             not in `datasets` and that take labels of either kind.
         protocols: Protocols of robustness to take; `None` for all.
+        overrides: Fields of all experiments, such as `epochs`, in place of the published ones.
     """
 
     datasets: Mapping[str, str]
@@ -75,6 +84,7 @@ class Settings:
     models: Sequence[str] | None = None
     dataset: str | None = None
     protocols: Sequence[str] | None = None
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def chosen(self, of_study: Sequence[str]) -> Sequence[str]:
         """The models of a study, or those to take instead."""
@@ -112,6 +122,7 @@ class Settings:
         values: dict[str, Any] = {"select": self.select}
         if self.quick:
             values |= {**QUICK_SETTINGS, **card.quick_settings}
+        values |= self.overrides
         for method in methods or self.methods:
             for seed in self.seeds:
                 experiment = Experiment.of(

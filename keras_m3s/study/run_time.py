@@ -63,7 +63,7 @@ def run_seconds(planned: PlannedRun, measured: dict[RunKind, float]) -> float:
         rows = int(in_name[1]) if in_name else datasets.training_rows(e.dataset) or DEFAULT_ROWS
         epoch = models.find(e.model).seconds * rows / 1000
     first_stage = epoch * e.first_stage_epochs / 2
-    retests = RETEST_SECONDS * len(planned.retests)
+    retests = RETEST_SECONDS * (len(planned.retests) + sum(test.draws for test in planned.drawn))
     return STARTUP_SECONDS + epoch * e.gradients_per_batch * e.epochs + first_stage + retests
 
 

@@ -208,7 +208,7 @@ def _train_and_test(
         return []
     try:
         backend.import_backend()
-        from keras_m3s.experiments import evaluation, replicated_run, run
+        from keras_m3s.experiments import drawn_tests, evaluation, replicated_run, run
 
         splits = load_splits(planned[0].experiment.dataset, workspace)
         runs = [(p.experiment, workspace.run_directory(p)) for p in planned]
@@ -223,6 +223,7 @@ def _train_and_test(
         if errors[number] is None:
             try:
                 evaluation.run_retests(runs[number][1], splits["test"], one.retests)
+                drawn_tests.make(runs[number][1], splits, one.drawn)
             except Exception as error:
                 errors[number] = error
     return errors

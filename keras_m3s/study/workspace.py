@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from keras_m3s.experiments import drawn_tests
 from keras_m3s.experiments.run_directory import DamagedRunError, RunDirectory
 from keras_m3s.registry import datasets
 from keras_m3s.study.plan import PlannedRun
@@ -52,10 +53,14 @@ class Workspace:
         return RunDirectory(pathlib.Path(self.runs) / planned.experiment.key)
 
     def has_results(self, planned: PlannedRun) -> bool:
-        """Whether a run has been tested, and retested as planned. Damaged retests do not count."""
+        """Whether a run has been tested as planned. Damaged retests do not count."""
         run = self.run_directory(planned)
         try:
-            return run.complete and all(run.retested(*condition) for condition in planned.retests)
+            return (
+                run.complete
+                and all(run.retested(*condition) for condition in planned.retests)
+                and all(drawn_tests.read(run, test) for test in planned.drawn)
+            )
         except (OSError, ValueError, OverflowError):
             return False
 

@@ -40,6 +40,7 @@ CLASSES: tuple[str, ...] = (
     "SentimentAccuracy",
     "SentimentF1",
     "SevenClassAccuracy",
+    "SpanDropout",
     "StackedRecurrence",
     "TFRNet",
     "TextStates",
@@ -48,11 +49,17 @@ CLASSES: tuple[str, ...] = (
     "UttFusion",
     "WeightedF1",
     "WithMissing",
+    "WithSpanLayer",
     "XavierNormal",
 )
 """Names under which classes are registered, without the package."""
 
-MODULES: tuple[str, ...] = ("keras_m3s.models", "keras_m3s.meta.m3s", "keras_m3s.metrics")
+MODULES: tuple[str, ...] = (
+    "keras_m3s.models",
+    "keras_m3s.meta.m3s",
+    "keras_m3s.metrics",
+    "keras_m3s.experiments.span_layer",
+)
 """Modules whose import registers all of them."""
 
 

@@ -185,7 +185,7 @@ def _run(folder: pathlib.Path) -> None:
 def _read_run(folder: pathlib.Path) -> None:
     from keras_m3s.experiments.run_directory import RunDirectory
     from keras_m3s.report.build import build
-    from keras_m3s.report.records import read_runs
+    from keras_m3s.report.reading import read_runs
     from keras_m3s.study import run_time
 
     for path in sorted(file.parent for file in folder.rglob("experiment.json")):
