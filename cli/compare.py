@@ -6,7 +6,6 @@ import click
 
 from keras_m3s.cli import many_runs, reproduce, trial
 from keras_m3s.cli.options import ModelName
-from keras_m3s.registry import datasets as dataset_cards
 
 
 @click.command()
@@ -38,17 +37,20 @@ def compare(
     Example:
       keras-m3s compare --dataset har.npz --model har.py:build
     """
-    from keras_m3s.study import executors, plan
+    from keras_m3s.study import executors
+    from keras_m3s.study.plan import Settings
     from keras_m3s.study.trial import Trial
     from keras_m3s.study.workspace import Workspace
     from keras_m3s.utils import backend
 
-    name = str(pathlib.Path(dataset).expanduser()) if dataset_cards.is_file(dataset) else dataset
+    datasets, _ = reproduce.find_data(
+        data_dir, None, runs_dir, quick=False, dry_run=False, only=dataset
+    )
     given = {"epochs": epochs, "batch_size": batch_size}
-    settings = plan.Settings(
-        plan.on_one_dataset(name),
+    settings = Settings(
+        datasets,
         range(seeds),
-        dataset=name,
+        dataset=next(iter(datasets.values())),
         overrides={field: value for field, value in given.items() if value is not None},
     )
     planned = Trial(model, settings).short()

@@ -232,6 +232,19 @@ def test_the_command_goes_through_all_steps_and_goes_on(trained, file, tmp_path,
     assert sum(",test," in row for row in rows) and sum(",valid," in row for row in rows)
 
 
+def test_compare_answers_on_the_first_page(trained, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(cards, "SHORT", ("orig", cards.BASELINE, "two-draws-averaged"))
+    sensors.write_npz(tmp_path / "data.npz", trained[1])
+    words = ["compare", "--model", f"{file}:build", "--dataset", str(tmp_path / "data.npz")]
+    words += ["--seeds", "2", "--epochs", "1", "--jobs", "1", "--runs", str(tmp_path / "runs")]
+    shown = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    assert "compare: 6 runs" in shown.output and "(equal budget)" in shown.output
+    page = (tmp_path / "runs" / "report" / "report.md").read_text()
+    first = page.index("## What to use")
+    assert "data.npz" in page[first : first + 400] and page.index("## Runs") > first
+
+
 def test_the_recipe_needs_a_model():
     shown = CliRunner().invoke(main, ["reproduce", "recipe"])
     assert shown.exit_code == 2 and "--model must be given" in shown.output
