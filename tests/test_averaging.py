@@ -17,8 +17,11 @@ from keras_m3s.experiments.own_model import read_spec, served
 from keras_m3s.experiments.replicated_run import run_replicas
 from keras_m3s.experiments.run import run_experiment
 from keras_m3s.experiments.run_directory import RunDirectory
-from keras_m3s.inference import RunModel, export
+from keras_m3s.inference import RunModel, export, trained_model
 from keras_m3s.meta.m3s import M3S
+from keras_m3s.meta.with_missing import WithMissing
+from keras_m3s.missing import MissingModality
+from keras_m3s.models import MISA
 from keras_m3s.registry import methods
 from keras_m3s.study.plan import STUDIES, Settings, plan
 from tests import sensors
@@ -272,6 +275,16 @@ def test_a_methods_options_and_holes(monkeypatch, file, splits, tmp_path):
         of_two.predict_on_batch(splits["test"].take(np.arange(4)))
     two = served(of_two, spec)
     assert two is not of_two and two.missing.rescale and two.missing.modalities == ("acc", "gyro")
+
+
+@pytest.mark.once
+def test_a_model_with_a_card_that_was_rescaled_is_not_served_as_it_is(monkeypatch, tmp_path):
+    trained = WithMissing(MISA(), MissingModality(rescale=True))
+    monkeypatch.setattr(trained_model, "best_model", lambda run, compile: trained)
+    run = RunDirectory(tmp_path)
+    run.start(Experiment.of("d", "misa", "orig"))
+    with pytest.raises(ValueError, match="must be trained without `rescale` to be served"):
+        RunModel(run)
 
 
 @pytest.mark.once

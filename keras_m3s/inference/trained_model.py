@@ -32,6 +32,7 @@ class RunModel:
     Raises:
         FileNotFoundError: `run` is no run directory, or has no model yet.
         DamagedRunError: A file of the run cannot be read.
+        ValueError: A model with a card was trained on what the transform had rescaled.
     """
 
     shapes: dict[str, tuple[int | None, ...]]
@@ -45,6 +46,12 @@ class RunModel:
             self.model = served(trained, spec)
             self.shapes = {**served_inputs(trained, spec)}
             return
+        if trained.missing is not None and trained.missing.rescale:
+            raise ValueError(
+                "A model with a card must be trained without `rescale` to be served: it is served "
+                f"without the transform. Received: rescale=True in the run {run.path}. Train it by "
+                "another method, or use keras_m3s.experiments.checkpoints.best_model(run) on NaN."
+            )
         self.model = trained.model
         built = self.model.get_build_config()["input_shape"]
         self.shapes = {

@@ -57,9 +57,10 @@ def compute_loss(
             outputs = model(x, training=True)
         loss = model.compute_loss(x, y, outputs, sample_weight, training=True)
     after = updated_state(model, state, scope)
+    compared = found
     if settings.layer is None:
-        settings.check_names(outputs)
-    compared = outputs if settings.layer is None else found
+        compared = _predictions(model.model, outputs)
+        settings.check_names(compared)
     if settings.teacher is None:
         first, second = consistency.halves(compared)
     else:
@@ -77,8 +78,28 @@ def compute_loss(
         ):
             taught = model(measured, training=False)
         first = compared
-        second = keras.tree.map_structure(
-            ops.stop_gradient, taught if settings.layer is None else seen
-        )
+        second = seen if settings.layer else _predictions(model.model, taught)
+        _check_alike(first, second)
+        second = keras.tree.map_structure(ops.stop_gradient, second)
     penalty = settings.penalty(model.model, y, first, second)
     return LossOutput(loss + ops.cast(penalty, loss.dtype), outputs, after, {NAME: penalty})
+
+
+def _predictions(model: keras.Model, outputs: Any) -> Any:
+    """What is compared of a model's outputs: all, unless it says which are its predictions."""
+    of = getattr(model, "prediction_of", None)
+    return outputs if of is None else of(outputs)
+
+
+def _check_alike(first: Any, second: Any) -> None:
+    """Raises unless a teacher's outputs are those of the training pass."""
+    shapes = [
+        keras.tree.map_structure(lambda array: tuple(array.shape), one) for one in (first, second)
+    ]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "With a teacher a model must return in training what it returns otherwise. "
+            f"Received: outputs of shapes {shapes[0]} in training, {shapes[1]} otherwise. Name a "
+            "layer that is called as often in both with `Consistency(layer=...)`, or give the "
+            "model a method `prediction_of(outputs)` that returns what is compared."
+        )

@@ -235,8 +235,14 @@ class MetaModel(WithMissing):
         rates, learned = self.inner_rates(), None
         if self._learned_rates is not None:
             positions = {id(v): i for i, v in enumerate(self.trainable_variables)}
-            own = self._learned_rates.rates
-            of = dict(zip(map(id, self._adapted_variables()), own, strict=True))
+            own, adapted = self._learned_rates.rates, self._adapted_variables()
+            if len(own) != len(adapted):
+                raise ValueError(
+                    "With `learn_inner_rates` the same variables must be trainable in the first "
+                    f"call and ever after. Received: {len(own)} then, {len(adapted)} now. Set "
+                    "`trainable` before the first call, for MMIM `mi_gradients=True`."
+                )
+            of = dict(zip(map(id, adapted), own, strict=True))
             first = dict(zip(of, rates, strict=True))
             rates = [first.get(id(v), 0.0) for v in self.trainable_variables]
             learned = [

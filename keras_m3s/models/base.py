@@ -60,6 +60,10 @@ class BaseModel(keras.Model):
         """Unweighted scalar loss terms beside the task's, by name; read in training only."""
         return {}
 
+    def prediction_of(self, outputs: Any) -> Any:
+        """The prediction in what the model returns; a consistency penalty is on it alone."""
+        return outputs[PREDICTION] if isinstance(outputs, Mapping) else outputs
+
     @property
     def term_weights(self) -> dict[str, float]:
         """The factor of each of `loss_terms` in the total loss."""

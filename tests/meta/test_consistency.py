@@ -162,8 +162,9 @@ def test_an_average_teacher_needs_averages():
         {"consistency": Consistency(1.0, layer="body")},
         {"teacher": "average"},
         {"consistency": 1.0, "same_rows": True, "first_order": False},
+        pytest.param({"teacher": "complete", "consistency": 0.5}, marks=pytest.mark.once),
     ],
-    ids=["two draws", "a layer", "average", "same rows"],
+    ids=["two draws", "a layer", "average", "same rows", "complete"],
 )
 def test_m3s_with_consistency_is_saved_and_gone_on_with(settings, tmp_path):
     meta = m3s.M3S(network(), layer(), inner_learning_rate=0.1, **settings)
@@ -178,6 +179,65 @@ def test_m3s_with_consistency_is_saved_and_gone_on_with(settings, tmp_path):
         np.testing.assert_allclose(*values, rtol=1e-5)
         assert values[0] > 0
     np.testing.assert_allclose(flat(loaded), flat(meta), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("settings", [{"consistency": 1.0}, {"teacher": "average"}])
+def test_with_missing_is_saved_and_gone_on_with(settings, tmp_path):
+    model = m3s.WithMissing(network(), layer(), **settings)
+    model.compile(keras.optimizers.Adam(0.01, use_ema=True), loss="mse")
+    model.train_on_batch(X, Y)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for one in (model, loaded):
+        one.train_on_batch(X, Y)
+    np.testing.assert_array_equal(flat(loaded), flat(model))
+    for ours, theirs in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(*map(ops.convert_to_numpy, (ours, theirs)))
+
+
+class SaysMore(keras.Model):
+    """In training it returns more than what it predicts, as the base models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = network()
+
+    def call(self, inputs, training=None):
+        score = self.inside(inputs)
+        return {"prediction": score, "mean": ops.mean(score)} if training else score
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.mean(ops.square(self.prediction_of(y_pred) - y))
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return {"loss": self._loss_tracker.result()}
+
+    @staticmethod
+    def prediction_of(outputs):
+        return outputs["prediction"] if isinstance(outputs, dict) else outputs
+
+
+@pytest.mark.parametrize("settings", [{"consistency": 1.0}, {"teacher": "complete"}])
+def test_what_a_model_returns_besides_its_prediction_is_not_compared(settings):
+    found = []
+    for model in (network(), SaysMore()):
+        wrapped = m3s.WithMissing(model, layer(), **settings)
+        wrapped.compile(keras.optimizers.SGD(0.1), loss="mse")
+        logs = wrapped.train_on_batch(X, Y, return_dict=True)
+        found.append(float(logs["consistency"]))
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    assert found[0] > 1e-3
+
+
+@pytest.mark.once
+def test_a_teacher_that_returns_something_else_is_refused(monkeypatch):
+    monkeypatch.setattr(SaysMore, "prediction_of", staticmethod(lambda outputs: outputs))
+    wrapped = m3s.WithMissing(SaysMore(), layer(), teacher="complete")
+    monkeypatch.setattr(SaysMore, "compute_loss", lambda *a, **k: ops.zeros(()))
+    wrapped.compile("sgd")
+    with pytest.raises(ValueError, match="must return in training what it returns otherwise"):
+        wrapped.train_on_batch(X, Y)
 
 
 def test_classes_and_outputs_by_name():
