@@ -197,6 +197,31 @@ def without_labels(one):
     return {key: array for key, array in one.items() if key != "label"}
 
 
+@pytest.mark.parametrize(
+    ("splits", "speech", "missing"),
+    [
+        (("train", "valid", "test"), False, "`label` must be in each split"),
+        (("test",), False, "must have the splits"),
+        (("train", "valid", "test"), True, "`regression_labels` or `classification_labels` must be in each"),
+        (("test",), True, "must be a dict with the splits"),
+    ],
+)  # fmt: skip
+def test_splits_without_labels_say_what_to_do(splits, speech, missing, tmp_path):
+    """Once for the file: what must be there, that it is not, and what reads it as it is."""
+    made = {split: one for split, one in content().items() if split in splits}
+    if speech:
+        made = {
+            s: {"text": o["phone"], "audio": o["watch"], "id": o["id"]} for s, o in made.items()
+        }
+    path = save(tmp_path / "a.npz", {split: without_labels(one) for split, one in made.items()})
+    (problem,) = data.inspect(path).problems
+    assert missing in problem and "Received: " in problem
+    assert "to predict from it, `keras-m3s predict RUN" in problem
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        assert len(data.unlabelled(path)) == sum(SIZES[split] for split in splits)
+
+
 def save_folder(folder, made):
     """`SPLIT/NAME.npy`, or `NAME.npy` of content without splits."""
     folder.mkdir(exist_ok=True)

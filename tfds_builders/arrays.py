@@ -21,7 +21,7 @@ import numpy as np
 
 from . import columns
 from .describing import describe
-from .labels import LABEL, classified
+from .labels import LABEL, TO_PREDICT, classified
 from .limits import DataError, Problems
 from .segments import (
     MODALITIES,
@@ -83,9 +83,12 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
     names = split_names(content)
     lacking = [split for split in SPLITS if split not in names]
     if lacking:
+        found = [content[name] for name in names.values()]
+        labelled = any(LABEL in one for one in found if isinstance(one, Mapping))
         raise DataError(
             f"{place} must have the splits {SPLITS}. Missing: {lacking}. Received: "
             f"{sorted(map(str, content))}. Save one split each for training, selection and test."
+            + ("" if labelled else f" {TO_PREDICT}")
         )
     raw = {split: content[names[split]] for split in SPLITS}
     modalities = _modalities(place, raw)

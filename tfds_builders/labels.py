@@ -12,6 +12,7 @@ from .limits import DataError, Problems
 
 LABEL = "label"
 LEAVE_OUT = "Leave these examples out."
+TO_PREDICT = "Or, to predict from it, `keras-m3s predict RUN FILE` needs no labels."
 
 
 def classified(
@@ -32,6 +33,12 @@ def classified(
     Raises:
         DataError: The labels are neither, differ in kind between splits, or in number from the ids.
     """
+    if all(values is None for values, _ in splits.values()):
+        raise DataError(
+            f"{place}: `{LABEL}` must be in each split, a class or a score for each example. "
+            f"Received: none in any. Add {', '.join(f'{split}/{LABEL}' for split in splits)}. "
+            f"{TO_PREDICT}"
+        )
     problems, found = Problems(), {}
     for split, (values, ids) in splits.items():
         with problems.noted():

@@ -29,6 +29,7 @@ import numpy as np
 
 from . import columns, content, formats, mult
 from .describing import describe
+from .labels import TO_PREDICT
 from .limits import DataError, Problems
 from .segments import (
     MODALITIES,
@@ -49,6 +50,8 @@ NAMED_OTHERWISE = {
     "text": ("language", "words", "glove", "bert"),
 }
 """Other names of features; a file with one of them does not lack the modality."""
+
+LABELS = ("regression_labels", "classification_labels")
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Segments]:
@@ -82,6 +85,12 @@ def check(name: str, content: Any) -> dict[str, Segments]:
     """
     raw = _raw_splits(name, content)
     problems = Problems()
+    if not any(_labelled(one) for one in raw.values()):
+        problems.found.append(
+            f"{name}: `{LABELS[0]}` or `{LABELS[1]}` must be in each split, a number for each "
+            f"segment. Received: none in any. Add {', '.join(f'{s}/{LABELS[0]}' for s in raw)}. "
+            f"{TO_PREDICT}"
+        )
     with problems.noted():
         present = _present(name, raw)
     problems.raise_any()
@@ -100,10 +109,12 @@ def _raw_splits(name: str, content: Any) -> dict[str, dict[str, Any]]:
     """Moves each split's entries to a dict of its own, under the names used in this package."""
     found = split_names(content) if isinstance(content, dict) else {}
     lacking = [split for split in SPLITS if split not in found]
+    labelled = any(_labelled(content[key]) for key in found.values())
     if lacking:
         raise DataError(
             f"{name} must be a dict with the splits {SPLITS}. Missing: {lacking}. Received: "
             f"{describe(content)}. Save one split each for training, selection and test."
+            + (f" {TO_PREDICT}" if found and not labelled else "")
         )
     problems = Problems()
     taken: dict[str, dict[str, Any]] = {}
@@ -119,6 +130,13 @@ def _raw_splits(name: str, content: Any) -> dict[str, dict[str, Any]]:
                 taken[split] = mult.renamed(taken[split])
     problems.raise_any()
     return taken
+
+
+def _labelled(split: Any) -> bool:
+    """Whether a split has labels, under a name of MMSA's schema or of MulT's."""
+    return isinstance(split, Mapping) and any(
+        split.get(key) is not None for key in (*LABELS, "labels")
+    )
 
 
 def _present(name: str, raw: Mapping[str, Mapping[str, Any]]) -> set[str]:
@@ -247,7 +265,7 @@ class _Reader:
         return np.asarray(array)
 
     def _labels(self) -> np.ndarray:
-        for key in ("regression_labels", "classification_labels"):
+        for key in LABELS:
             values = self.raw.get(key)
             if values is None:
                 continue
