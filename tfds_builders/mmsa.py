@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from . import columns, content, formats, mult
+from . import columns, content, formats, mult, npy
 from .describing import describe
-from .labels import TO_PREDICT
+from .labels import TO_PREDICT, are_in, nowhere
 from .limits import DataError, Problems
 from .segments import (
     MODALITIES,
@@ -50,8 +50,6 @@ NAMED_OTHERWISE = {
     "text": ("language", "words", "glove", "bert"),
 }
 """Other names of features; a file with one of them does not lack the modality."""
-
-LABELS = ("regression_labels", "classification_labels")
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Segments]:
@@ -85,12 +83,8 @@ def check(name: str, content: Any) -> dict[str, Segments]:
     """
     raw = _raw_splits(name, content)
     problems = Problems()
-    if not any(_labelled(one) for one in raw.values()):
-        problems.found.append(
-            f"{name}: `{LABELS[0]}` or `{LABELS[1]}` must be in each split, a number for each "
-            f"segment. Received: none in any. Add {', '.join(f'{s}/{LABELS[0]}' for s in raw)}. "
-            f"{TO_PREDICT}"
-        )
+    if not any(map(are_in, raw.values())):
+        problems.found.append(nowhere(name, "`regression_labels` or `classification_labels`", raw))
     with problems.noted():
         present = _present(name, raw)
     problems.raise_any()
@@ -109,7 +103,7 @@ def _raw_splits(name: str, content: Any) -> dict[str, dict[str, Any]]:
     """Moves each split's entries to a dict of its own, under the names used in this package."""
     found = split_names(content) if isinstance(content, dict) else {}
     lacking = [split for split in SPLITS if split not in found]
-    labelled = any(_labelled(content[key]) for key in found.values())
+    labelled = any(are_in(content[key]) for key in found.values())
     if lacking:
         raise DataError(
             f"{name} must be a dict with the splits {SPLITS}. Missing: {lacking}. Received: "
@@ -130,13 +124,6 @@ def _raw_splits(name: str, content: Any) -> dict[str, dict[str, Any]]:
                 taken[split] = mult.renamed(taken[split])
     problems.raise_any()
     return taken
-
-
-def _labelled(split: Any) -> bool:
-    """Whether a split has labels, under a name of MMSA's schema or of MulT's."""
-    return isinstance(split, Mapping) and any(
-        split.get(key) is not None for key in (*LABELS, "labels")
-    )
 
 
 def _present(name: str, raw: Mapping[str, Mapping[str, Any]]) -> set[str]:
@@ -229,7 +216,7 @@ class _Reader:
     def _features(self, key: str) -> np.ndarray:
         array = self._array(key, "(N, steps, dim)")
         with np.errstate(over="ignore"):
-            array = array.astype(np.float32, copy=False)
+            array = array.astype(np.float32, copy=npy.is_mapped(array))
         if array.shape[1] < 1 or array.shape[2] < 1:
             raise DataError(f"{self.place}: `{key}` must have steps and dim >= 1. Received: "
                             f"shape {array.shape}.")  # fmt: skip
@@ -265,7 +252,7 @@ class _Reader:
         return np.asarray(array)
 
     def _labels(self) -> np.ndarray:
-        for key in LABELS:
+        for key in ("regression_labels", "classification_labels"):
             values = self.raw.get(key)
             if values is None:
                 continue
