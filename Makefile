@@ -68,7 +68,8 @@ format: $(FULL) ## Mend style where that can be done by itself.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(FULL) ## Build the docs site into site/.
+# `KERAS_M3S_NOTEBOOK_DATA=FOLDER make docs` runs the notebooks on the real data in FOLDER.
+docs: $(FULL) ## Build the docs site into site/; its notebooks run, which takes a minute or two.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(FULL) ## Run the benchmarks and write benchmarks/RESULTS.md; ARGS go to each.

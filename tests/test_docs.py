@@ -1,6 +1,7 @@
 """The docs site: every public name has an entry, and all of it builds without a warning."""
 
 import ast
+import base64
 import html.parser
 import importlib
 import os
@@ -18,6 +19,7 @@ from tests.wings import WINGS
 pytestmark = pytest.mark.once
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "docs" / "notebooks"
 ENTRY = re.compile(r"^::: (\S+)$(?:\n    options:\n      members: \[(.*)\])?", re.MULTILINE)
 
 PUBLIC = ("", ".data", ".data.streaming", ".experiments.config", ".experiments.run",
@@ -107,19 +109,37 @@ class Shown(html.parser.HTMLParser):
             self.code += data
 
 
-def mkdocs(folder):
+def mkdocs(folder, config="mkdocs.yml", **environment):
     pytest.importorskip("mkdocs")
     return subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
-        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder), "-f", str(config)],
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1", **environment},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    done = mkdocs(folder)
+def hook():
+    """The hook that runs the notebooks, as MkDocs imports it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(NOTEBOOKS)
+        yield importlib.import_module("hook")
+
+
+FEW = {
+    "har.npz": {"train": 64, "valid": 32, "test": 40},
+    "icu.npz": {"train": 96, "valid": 48, "test": 48},
+    "unaligned_50.pkl": {"train": 32, "valid": 12, "test": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, hook):
+    """The whole site; its notebooks run on few rows."""
+    folder, data = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("data")
+    for name, rows in FEW.items():
+        hook.MADE_UP[name](data / name, rows)
+    done = mkdocs(folder, **{hook.DATA: str(data)})
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -139,6 +159,75 @@ def test_examples_show_as_code(site):
     quoted = [line for line in examples if line not in code]
     assert not quoted, f"put these into `Examples:` sections, indented: {quoted}"
     assert "".join(page.quotes for page in pages) == ""
+
+
+# What a notebook must have printed, from its first to its last block.
+PRINTED = {
+    "sensors-that-drop-out": ["phone_acc    (64, 100, 3)", "without watch_acc, watch_gyro", "ONNX Runtime:"],
+    "what-was-never-measured": ["chemistry    (96, 48, 14)", "12 inputs, ", "no laboratory  risk"],
+    "mosi-to-a-table": ["train: 32 segments", "m3s      seed 1", "<td>ORIG + SPL-TRN<br>"],
+}  # fmt: skip
+
+
+def test_there_is_no_other_notebook():
+    assert {path.stem for path in NOTEBOOKS.glob("*.md")} == {*PRINTED}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_notebook_shows_what_its_code_made(name, site, hook):
+    page = (site / "notebooks" / name / "index.html").read_text()
+    text = html.unescape(page)
+    assert [what for what in PRINTED[name] if what not in text] == []
+    assert "The numbers on this page were measured on" in page
+    wanted = hook.PICTURE.findall((NOTEBOOKS / f"{name}.md").read_text())
+    shown = re.findall(r'<img alt="([^"]+)" src="data:image/([^;]+);base64,([^"]+)"', page)
+    assert [alt for alt, _, _ in shown] == [alt for alt, _ in wanted] != []
+    starts = {"png": b"\x89PNG", "svg+xml": b"<?xml"}
+    assert all(base64.b64decode(data).startswith(starts[kind]) for _, kind, data in shown)
+
+
+NOTEBOOK = """
+<!-- notebook: har.npz -->
+
+```python exec="on" session="a" source="above" result="text"
+print(6 * 7, "is the answer")
+```
+
+```python exec="on" session="a" source="above"
+import pathlib
+{code}
+```
+
+![The answer](answer.png)
+"""
+
+
+@pytest.mark.parametrize(
+    "code, said",
+    [
+        ('pathlib.Path("answer.png").write_bytes(b"a")', None),
+        ("pathlib.Path(6 * 7)", "TypeError"),
+        ("pass", "answer.png"),
+    ],
+)
+def test_a_notebook_that_fails_stops_the_build(code, said, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(NOTEBOOK.format(code=code))
+    (tmp_path / "docs" / "made_up.py").touch()
+    (tmp_path / "mkdocs.yml").write_text(
+        f"site_name: a\nhooks: [{NOTEBOOKS / 'hook.py'}]\nplugins: [markdown-exec]\n"
+        "markdown_extensions: [admonition, pymdownx.superfences]\n"
+    )
+    before = {*ROOT.iterdir()}
+    done = mkdocs(tmp_path / "site", tmp_path / "mkdocs.yml", KERAS_M3S_NOTEBOOK_DATA="")
+    assert {*ROOT.iterdir()} == before, "the folder of the notebook is another one"
+    assert (done.returncode == 0) == (said is None), done.stderr
+    if said:
+        assert said in done.stderr
+        return
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert "42 is the answer" in page and "Made-up data" in page
+    assert f"base64,{base64.b64encode(b'a').decode()}" in page
 
 
 def test_what_shows_as_code_is_told_from_quotations():

@@ -1,5 +1,6 @@
 """Own data of any modalities: arrays with splits, vectors beside sequences, NaN kept."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -197,6 +198,31 @@ def without_labels(one):
     return {key: array for key, array in one.items() if key != "label"}
 
 
+@pytest.mark.parametrize(
+    ("splits", "speech", "missing"),
+    [
+        (("train", "valid", "test"), False, "`label` must be in each split"),
+        (("test",), False, "must have the splits"),
+        (("train", "valid", "test"), True, "`regression_labels` or `classification_labels` must be in each"),
+        (("test",), True, "must be a dict with the splits"),
+    ],
+)  # fmt: skip
+def test_splits_without_labels_say_what_to_do(splits, speech, missing, tmp_path):
+    """Once for the file: what must be there, that it is not, and what reads it as it is."""
+    made = {split: one for split, one in content().items() if split in splits}
+    if speech:
+        made = {
+            s: {"text": o["phone"], "audio": o["watch"], "id": o["id"]} for s, o in made.items()
+        }
+    path = save(tmp_path / "a.npz", {split: without_labels(one) for split, one in made.items()})
+    (problem,) = data.inspect(path).problems
+    assert missing in problem and "Received: " in problem
+    assert "to predict from it, `keras-m3s predict RUN" in problem
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        assert len(data.unlabelled(path)) == sum(SIZES[split] for split in splits)
+
+
 def save_folder(folder, made):
     """`SPLIT/NAME.npy`, or `NAME.npy` of content without splits."""
     folder.mkdir(exist_ok=True)
@@ -206,6 +232,47 @@ def save_folder(folder, made):
         else:
             np.save(folder / f"{name}.npy", value)
     return folder
+
+
+def test_a_folder_of_arrays_is_in_memory_once(tmp_path):
+    """Files are mapped, not read: what is allocated is the float32 that a split holds."""
+    rng, bytes_of_files = np.random.default_rng(0), 0
+    for split in SIZES:
+        (tmp_path / split).mkdir()
+        watch = rng.normal(size=(200, 100, 10))
+        np.save(tmp_path / split / "watch.npy", watch)
+        np.save(tmp_path / split / "label.npy", np.arange(200) % 2)
+        bytes_of_files += watch.nbytes
+    data.load(tmp_path)  # imports
+    tracemalloc.start()
+    splits = data.load(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.75 * bytes_of_files
+    watch = splits["train"].features["watch"]
+    assert type(watch) is np.ndarray and watch.flags.writeable
+    np.testing.assert_allclose(watch, np.load(tmp_path / "train" / "watch.npy"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("names", [("watch", "phone"), ("audio", "text")])
+def test_what_is_loaded_from_a_folder_is_no_part_of_its_files(dtype, names, tmp_path):
+    for split, rows in SIZES.items():
+        (tmp_path / split).mkdir()
+        for name in names:
+            np.save(tmp_path / split / f"{name}.npy", np.ones((rows, 6, 3), dtype))
+        if "text" in names:
+            np.save(tmp_path / split / "text_bert.npy", np.ones((rows, 3, 4), "int32"))
+        key = "label" if "watch" in names else "regression_labels"
+        np.save(tmp_path / split / f"{key}.npy", np.arange(rows).astype("float32"))
+        np.save(tmp_path / split / "id.npy", np.array([f"{split}{row}" for row in range(rows)]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        splits = data.load(tmp_path)
+    for split in splits.values():
+        for array in (*split.features.values(), split.labels):
+            assert type(array) is np.ndarray and array.flags.writeable
+            assert not isinstance(array.base, np.memmap)
 
 
 def test_a_folder_of_arrays_is_read_as_the_file(tmp_path):

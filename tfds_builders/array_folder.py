@@ -3,6 +3,8 @@
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from . import files, npy
 from .segments import MODALITIES, SPLITS, TEXT_BERT, split_names
 
@@ -29,7 +31,9 @@ def sources(path: Any) -> list[pathlib.Path]:
 
 
 def load(path: Any) -> dict[str, Any]:
-    """Reads all arrays into a dict by name, or into a dict of each split.
+    """All arrays in a dict by name, or in a dict of each split.
+
+    Arrays of two axes or more are memory-mapped; who reads them copies what is kept.
 
     Raises:
         DataError: A file is damaged.
@@ -42,7 +46,11 @@ def load(path: Any) -> dict[str, Any]:
 
 
 def _load(folder: pathlib.Path) -> dict[str, Any]:
-    return {one.stem: npy.load(one) for one in _arrays(folder)}
+    mapped = {one.stem: npy.mapped(one) for one in _arrays(folder)}
+    return {
+        name: array.view(np.ndarray) if array.ndim > 1 else np.array(array)
+        for name, array in mapped.items()
+    }
 
 
 def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:

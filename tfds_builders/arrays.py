@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from . import columns
+from . import columns, npy
 from .describing import describe
-from .labels import LABEL, classified
+from .labels import LABEL, TO_PREDICT, are_in, classified
 from .limits import DataError, Problems
 from .segments import (
     MODALITIES,
@@ -83,9 +83,11 @@ def check(place: str, content: Mapping[str, Any]) -> dict[str, Segments]:
     names = split_names(content)
     lacking = [split for split in SPLITS if split not in names]
     if lacking:
+        labelled = any(are_in(content[name]) for name in names.values())
         raise DataError(
             f"{place} must have the splits {SPLITS}. Missing: {lacking}. Received: "
             f"{sorted(map(str, content))}. Save one split each for training, selection and test."
+            + ("" if labelled else f" {TO_PREDICT}")
         )
     raw = {split: content[names[split]] for split in SPLITS}
     modalities = _modalities(place, raw)
@@ -231,7 +233,7 @@ def numbers(place: str, name: str, array: np.ndarray) -> np.ndarray:
             f"Received: {describe(array)}."
         )
     with np.errstate(over="ignore"):
-        found = array.astype(np.float32, copy=False)
+        found = array.astype(np.float32, copy=npy.is_mapped(array))
     infinite = np.isinf(found)
     if infinite.any():
         warnings.warn(

@@ -1,7 +1,7 @@
 """Labels of a user's own data: classes or scores."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,30 @@ from .limits import DataError, Problems
 
 LABEL = "label"
 LEAVE_OUT = "Leave these examples out."
+TO_PREDICT = "Or, to predict from it, `keras-m3s predict RUN FILE` needs no labels."
+
+
+KEYS = (LABEL, "regression_labels", "classification_labels", "labels")
+"""Keys of labels, here and in the schemas of MMSA and MulT."""
+
+
+def are_in(split: Any) -> bool:
+    """Whether a split has labels, in whichever schema."""
+    return isinstance(split, Mapping) and any(split.get(key) is not None for key in KEYS)
+
+
+def nowhere(place: str, key: str, splits: Iterable[str]) -> str:
+    """What is wrong with data in whose splits there are no labels at all.
+
+    Args:
+        place: Name of the source.
+        key: How labels are called.
+        splits: Names of the splits.
+    """
+    return (
+        f"{place}: {key} must be in each split, a class or a score for each example. "
+        f"Received: none in any of {list(splits)}. Add them. {TO_PREDICT}"
+    )
 
 
 def classified(
@@ -32,6 +56,8 @@ def classified(
     Raises:
         DataError: The labels are neither, differ in kind between splits, or in number from the ids.
     """
+    if all(values is None for values, _ in splits.values()):
+        raise DataError(nowhere(place, f"`{LABEL}`", splits))
     problems, found = Problems(), {}
     for split, (values, ids) in splits.items():
         with problems.noted():

@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from . import columns, content, formats, mult
+from . import columns, content, formats, mult, npy
 from .describing import describe
+from .labels import TO_PREDICT, are_in, nowhere
 from .limits import DataError, Problems
 from .segments import (
     MODALITIES,
@@ -82,6 +83,8 @@ def check(name: str, content: Any) -> dict[str, Segments]:
     """
     raw = _raw_splits(name, content)
     problems = Problems()
+    if not any(map(are_in, raw.values())):
+        problems.found.append(nowhere(name, "`regression_labels` or `classification_labels`", raw))
     with problems.noted():
         present = _present(name, raw)
     problems.raise_any()
@@ -100,10 +103,12 @@ def _raw_splits(name: str, content: Any) -> dict[str, dict[str, Any]]:
     """Moves each split's entries to a dict of its own, under the names used in this package."""
     found = split_names(content) if isinstance(content, dict) else {}
     lacking = [split for split in SPLITS if split not in found]
+    labelled = any(are_in(content[key]) for key in found.values())
     if lacking:
         raise DataError(
             f"{name} must be a dict with the splits {SPLITS}. Missing: {lacking}. Received: "
             f"{describe(content)}. Save one split each for training, selection and test."
+            + (f" {TO_PREDICT}" if found and not labelled else "")
         )
     problems = Problems()
     taken: dict[str, dict[str, Any]] = {}
@@ -211,7 +216,7 @@ class _Reader:
     def _features(self, key: str) -> np.ndarray:
         array = self._array(key, "(N, steps, dim)")
         with np.errstate(over="ignore"):
-            array = array.astype(np.float32, copy=False)
+            array = array.astype(np.float32, copy=npy.is_mapped(array))
         if array.shape[1] < 1 or array.shape[2] < 1:
             raise DataError(f"{self.place}: `{key}` must have steps and dim >= 1. Received: "
                             f"shape {array.shape}.")  # fmt: skip

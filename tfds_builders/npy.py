@@ -57,6 +57,13 @@ def load(path: Any) -> np.ndarray:
     return np.array(mapped(path))
 
 
+def is_mapped(array: Any) -> bool:
+    """Whether an array is a part of a file that is memory-mapped."""
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return isinstance(array, np.memmap)
+
+
 def load_archive(path: Any) -> dict[str, Any]:
     """All arrays of a .npz file by name; those of other types, such as objects, are `Unread`.
 

@@ -93,6 +93,39 @@ def test_a_vector_beside_sequences_and_presence():
     )
 
 
+@keras.saving.register_keras_serializable("tests")
+class ToldWhatIsThere(keras.Model):
+    """A model that is not Functional: nothing but its `call` says what it reads."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.out = keras.layers.Dense(1)
+
+    def call(self, inputs):
+        there = inputs["acc_present"]
+        mean = ops.sum(inputs["acc"] * there, axis=1) / ops.maximum(ops.sum(there, axis=1), 1)
+        return self.out(ops.concatenate([mean, ops.mean(inputs["gyro"], axis=1)], axis=-1))
+
+
+@pytest.mark.parametrize("wrapper", [m3s.WithMissing, m3s.M3S])
+def test_a_subclassed_model_is_told_what_is_there(wrapper, tmp_path):
+    x, y = data()
+    x["acc"][:, :5] = np.nan
+    outer = wrapped(ToldWhatIsThere(), wrapper, presence=True)
+    outer.fit(x, y, batch_size=8, verbose=0)
+    present = np.ones((ROWS, 10, 2), "float32")
+    present[:, :5] = 0
+    plain = {**x, "acc": np.nan_to_num(x["acc"]), "acc_present": present}
+    predicted = outer.predict(x, verbose=0)
+    np.testing.assert_allclose(predicted, outer.model.predict(plain, verbose=0), rtol=1e-5)
+    without = outer.predict({"gyro": x["gyro"]}, verbose=0)
+    plain |= {"acc": np.zeros_like(present), "acc_present": np.zeros_like(present)}
+    np.testing.assert_allclose(without, outer.model.predict(plain, verbose=0), rtol=1e-5)
+    outer.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), predicted)
+
+
 @pytest.mark.parametrize("fill", [0.0, "learned"])
 def test_nan_never_reaches_the_weights(fill):
     x, y = data()
