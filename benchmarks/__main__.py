@@ -23,8 +23,8 @@ import sys
 FOLDER = pathlib.Path(__file__).resolve().parent
 # In this order; `replicas` gains nothing on a CPU, and says so.
 SCRIPTS = (
-    "meta_step", "functional", "by_hand", "ports", "memory", "first_step", "replicas",
-    "input_pipeline",
+    "meta_step", "functional", "consistency", "before", "by_hand", "ports", "memory", "first_step",
+    "replicas", "input_pipeline",
 )  # fmt: skip
 ONE_BACKEND = ("replicas", "input_pipeline")
 ONE_THREAD = {

@@ -1,10 +1,12 @@
-"""A step of M3S in this version over the same step in an earlier one, in turns.
+"""A step of `fit` in this version over the same step in earlier ones, in turns.
 
-    python -m benchmarks.before 435e457                  # a commit or tag: version 0.1.0
-    python -m benchmarks.before 435e457 --backends torch --rounds 40
+    python -m benchmarks.before                          # M3S in 0.1.0; without the later options
+    python -m benchmarks.before --since 435e457          # one commit or tag
+    python -m benchmarks.before --backends torch --rounds 80 --processes 8
 
-Each version has a process of its own, which finds its `keras_m3s` first; both run the model of
-`benchmarks.functional`.
+Each version has a process of its own, which finds its `keras_m3s` first; all run the model of
+`benchmarks.functional`. Two processes of the same version differ by some percent, for as long as
+they live: so each has several, one after the other, and the rounds are shared among them.
 """
 
 import os
@@ -13,6 +15,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +25,9 @@ from benchmarks.options import BACKENDS, parser
 from benchmarks.tables import Claim, of_claims, of_times
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+SINCE = {"435e457": "0.1.0", "26a8b17": "without options"}
+"""Commit -> what the tables call it."""
+
 AT_MOST = 1.05
 READY = "ready"
 
@@ -88,10 +95,44 @@ def extracted(revision: str, folder: pathlib.Path) -> None:
         file.extractall(folder, filter="data")
 
 
+def compared(
+    packages: Mapping[str, pathlib.Path],
+    backend: str,
+    rounds: int,
+    processes: int,
+    given: list[str],
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Seconds of a step of each version, `(rounds,)`.
+
+    Args:
+        packages: Version -> folder that has its `keras_m3s`.
+        backend: Of Keras.
+        rounds: How often each is timed.
+        processes: How many processes each has, one after the other.
+        given: Options of the processes.
+    """
+    times: dict[str, list[float]] = {name: [] for name in packages}
+    for _ in range(processes):
+        versions = {name: Version(at, backend, *given) for name, at in packages.items()}
+        try:
+            for name, version in versions.items():
+                place = version.answer()
+                assert place.startswith(f"{READY} {packages[name]}{os.sep}"), place
+            for number in range(-(-rounds // processes)):
+                # Whoever comes second is not always the same.
+                for name in list(versions)[:: -1 if number % 2 else 1]:
+                    times[name].append(versions[name].seconds())
+        finally:
+            for version in versions.values():
+                version.stop()
+    return {name: np.array(values) for name, values in times.items()}
+
+
 def main() -> int:
     """Prints times and ratios; 1 where this version takes longer than claimed."""
-    options = parser(__doc__, rounds=20, steps=4)
-    options.add_argument("revision", nargs="?", default="435e457", help="default 0.1.0's")
+    options = parser(__doc__, rounds=40, steps=8)
+    options.add_argument("--since", nargs="+", default=list(SINCE), metavar="COMMIT")
+    options.add_argument("--processes", type=int, default=4, help="of each version")
     options.add_argument("--serve", action="store_true", help="for its own processes")
     options.add_argument("--xla", action="store_true", help="for its own processes")
     arguments = options.parse_args()
@@ -100,29 +141,23 @@ def main() -> int:
         return 0
     times, claims = {}, []
     with tempfile.TemporaryDirectory() as folder:
-        extracted(arguments.revision, pathlib.Path(folder))
+        packages = {}
+        for revision in arguments.since:
+            packages[revision] = pathlib.Path(folder) / revision
+            packages[revision].mkdir()
+            extracted(revision, packages[revision])
+        packages["now"] = ROOT
         for name in arguments.backends:
             backend, xla = BACKENDS[name]
             given = ["--steps", str(arguments.steps), "--clock", arguments.clock]
             given += ["--xla"] * xla + ["--tiny"] * arguments.tiny
-            versions = {
-                f"{name}: {what}": Version(package, backend, *given)
-                for what, package in (("before", pathlib.Path(folder)), ("now", ROOT))
-            }
-            try:
-                places = [one.answer() for one in versions.values()]
-                assert places[0].startswith(f"{READY} {folder}"), places
-                rounds = [
-                    {case: one.seconds() for case, one in versions.items()}
-                    for _ in range(arguments.rounds)
-                ]
-            finally:
-                for one in versions.values():
-                    one.stop()
-            found = {case: np.array([r[case] for r in rounds]) for case in versions}
-            times |= found
-            before, now = found.values()
-            claims.append(Claim(f"{name}: now / {arguments.revision}", now / before, AT_MOST))
+            found = compared(packages, backend, arguments.rounds, arguments.processes, given)
+            for revision, seconds in found.items():
+                label = SINCE.get(revision, revision)
+                times[f"{name}: {label}"] = seconds
+                if revision != "now":
+                    ratios = found["now"] / seconds
+                    claims.append(Claim(f"{name}: now / {label}", ratios, AT_MOST))
     print(of_times(times), of_claims(claims), sep="\n\n")
     return int(not all(claim.holds for claim in claims))
 

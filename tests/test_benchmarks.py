@@ -24,7 +24,7 @@ def here(cases, rounds, steps, clock):
     return times
 
 
-@pytest.mark.parametrize("script", ["meta_step", "functional", "by_hand", "ports"])
+@pytest.mark.parametrize("script", ["meta_step", "functional", "consistency", "by_hand", "ports"])
 def test_scripts_run(script, monkeypatch, capsys):
     pytest.importorskip("torch")
     module = importlib.import_module(f"benchmarks.{script}")

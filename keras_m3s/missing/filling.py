@@ -41,12 +41,14 @@ def fill(place: Place, missing: Tensor | None, filling: Filling) -> tuple[Tensor
     """
     values, given = place.values, filling.values.get(place.name, 0.0)
     drawn = None if missing is None else along(missing, place)
+    zero = ops.zeros((), dtype=values.dtype)
+    plain = isinstance(given, (int, float)) and given == 0
+    if plain and drawn is not None and not (filling.rescale or filling.presence):
+        return ops.where(_left(values, drawn), values, zero), None
     never_measured = _never_measured(values)
     hole = _either(drawn, never_measured)
     if hole is None:
         return values, ops.ones_like(values) if filling.presence else None
-    plain = isinstance(given, (int, float)) and given == 0
-    zero = ops.zeros((), dtype=values.dtype)
     if plain and not (filling.rescale or filling.presence):
         return ops.where(hole, zero, values), None
     true = along(_true_steps(place), place)
@@ -84,6 +86,18 @@ def along(mask: Tensor, place: Place) -> Tensor:
 def _never_measured(values: Tensor) -> Tensor | None:
     dtype = keras.backend.standardize_dtype(values.dtype)
     return ops.isnan(values) if "float" in dtype else None
+
+
+def _left(values: Tensor, drawn: Tensor) -> Tensor:
+    """Where values are neither drawn nor NaN, of the values' shape.
+
+    NaN is below and above nothing, so one comparison finds both; in eager PyTorch `isnan` and
+    `logical_or` take more than the whole of the rest.
+    """
+    if "float" not in keras.backend.standardize_dtype(values.dtype):
+        return ops.logical_not(drawn)
+    least = ops.where(drawn, float("nan"), float("-inf"))
+    return ops.greater_equal(values, ops.cast(least, values.dtype))
 
 
 def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -46,8 +46,12 @@ def repeat(
     recomputed: otherwise memory would grow with the activations of all K passes.
     """
     del differentiable
-    if times < 2:
-        return step(*start) if times else start
+    traced = any(isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(start))
+    if times < 2 or not traced:
+        # Outside of a compiled step a loop would be compiled at each call.
+        for _ in range(times):
+            start = step(*start)
+        return start
     step = jax.checkpoint(step)
     return jax.lax.fori_loop(0, times, lambda _, carry: step(*carry), start)
 
