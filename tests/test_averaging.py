@@ -290,7 +290,7 @@ def test_a_model_with_a_card_that_was_rescaled_is_not_served_as_it_is(monkeypatc
 @pytest.mark.once
 def test_the_studies_do_not_take_the_card_unasked():
     name = "spl-trn-averaged"
-    assert name in methods.named("control")
+    assert name in methods.named("trial")
     assert methods.equal_budget() == ("spl-trn-equal",)
     assert all(name not in pair for pair in methods.compared())
     settings = Settings({"cmu_mosi": "synthetic_msa/tiny"}, seeds=(0,))

@@ -166,6 +166,7 @@ PRINTED = {
     "sensors-that-drop-out": ["phone_acc    (64, 100, 3)", "without watch_acc, watch_gyro", "ONNX Runtime:"],
     "what-was-never-measured": ["chemistry    (96, 48, 14)", "12 inputs, ", "no laboratory  risk"],
     "mosi-to-a-table": ["train: 32 segments", "m3s      seed 1", "<td>ORIG + SPL-TRN<br>"],
+    "sine": ["'adapted_loss': ", "0 steps: mean squared error", "5 steps: mean squared error"],
 }  # fmt: skip
 
 
@@ -178,8 +179,11 @@ def test_a_notebook_shows_what_its_code_made(name, site, hook):
     page = (site / "notebooks" / name / "index.html").read_text()
     text = html.unescape(page)
     assert [what for what in PRINTED[name] if what not in text] == []
+    source = (NOTEBOOKS / f"{name}.md").read_text()
+    if not hook.NOTEBOOK.search(source):  # it reads no data and draws nothing
+        return
     assert "The numbers on this page were measured on" in page
-    wanted = hook.PICTURE.findall((NOTEBOOKS / f"{name}.md").read_text())
+    wanted = hook.PICTURE.findall(source)
     shown = re.findall(r'<img alt="([^"]+)" src="data:image/([^;]+);base64,([^"]+)"', page)
     assert [alt for alt, _, _ in shown] == [alt for alt, _ in wanted] != []
     starts = {"png": b"\x89PNG", "svg+xml": b"<?xml"}

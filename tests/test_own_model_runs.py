@@ -172,7 +172,7 @@ def test_draws_and_robustness(file, splits, tmp_path):
     several = retest_draws(run, splits["test"], draws=3)
     assert several[0] == metrics and len({json.dumps(one) for one in several}) > 1
     table = run_robustness(run, splits["test"], rates=(0.0, 0.5), patterns=("span",), draws=2)
-    assert table.metrics == ("acc", "uar", "f1")
+    assert table.metrics == ("acc", "uar", "f1", "log_loss")
     complete = retest_draws(run, splits["test"], missing_rate=(0.0, 0.0))[0]
     assert dict(table.complete) == pytest.approx(complete, abs=1e-12)
     absent = {row["absent"] for row in table.rows()}

@@ -57,7 +57,8 @@ def classified(
         DataError: The labels are neither, differ in kind between splits, or in number from the ids.
     """
     if all(values is None for values, _ in splits.values()):
-        raise DataError(nowhere(place, f"`{LABEL}`", splits))
+        message = nowhere(place, f"`{LABEL}`", splits)
+        raise DataError(message)
     problems, found = Problems(), {}
     for split, (values, ids) in splits.items():
         with problems.noted():
