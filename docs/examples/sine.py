@@ -1,7 +1,9 @@
 """MAML's regression of sine waves: after one step on ten points a network follows a new wave.
 
     python docs/examples/sine.py sine.png                    # 70,000 iterations, as published
-    python docs/examples/sine.py sine.png --iterations 5000
+    python docs/examples/sine.py sine.png --iterations 5000 --tasks 100
+
+Testing on 600 waves takes about as long as training, a quarter of an hour on a core.
 
 A task is a wave: amplitude from [0.1, 5], phase from [0, pi], ten points of it in [-5, 5] to adapt
 to, ten others to test on. Prints the mean squared error after some steps of gradient descent, and
