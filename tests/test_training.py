@@ -114,6 +114,28 @@ def test_the_best_validation_epoch_is_tested(splits, tmp_path):
     )
 
 
+def test_the_best_model_is_written_with_the_checkpoints(splits, tmp_path, monkeypatch):
+    """Small models train an epoch in less time than a file takes."""
+    written, save = [], checkpoints.RunCheckpoint._save
+
+    def counted(keeper, path):
+        written.append(path.name)
+        save(keeper, path)
+
+    monkeypatch.setattr(checkpoints.RunCheckpoint, "_save", counted)
+    e, models = experiment("orig", epochs=4, learning_rate=1e-3), []
+    for name, seconds in (("seldom", float("inf")), ("often", -1.0)):
+        monkeypatch.setattr(checkpoints, "SAVE_EVERY", seconds)
+        run_experiment(e, RunDirectory(tmp_path / name), splits)
+        models.append(best_model(RunDirectory(tmp_path / name)))
+        if name == "seldom":
+            losses = [row["val_loss"] for row in RunDirectory(tmp_path / name).read_history()]
+            later = ["best.keras"] * (losses[0] > min(losses))
+            assert written == ["best.keras", *later, "last-0004.keras"]
+    for one, other in zip(*(m.variables + m.optimizer.variables for m in models), strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (one, other)))
+
+
 def test_all_methods_are_tested_on_the_same_holes(splits):
     draws = [
         fixed_batches(experiment(method, seed=seed), splits["test"], 0)[0][0]["draws"]

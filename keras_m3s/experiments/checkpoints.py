@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from keras_m3s.experiments import own_model, selection
 from keras_m3s.experiments.averaging import averaged
@@ -107,6 +109,9 @@ class RunCheckpoint(keras.callbacks.Callback):
         self._newest: pathlib.Path | None = None
         if history:
             self._newest = self._checkpoint_path()
+        # The values of the selected epoch, until they are written: a small model trains an epoch in
+        # less time than a file takes.
+        self._selected: list[np.ndarray] | None = None
 
     @property
     def selected_epoch(self) -> int:
@@ -135,7 +140,9 @@ class RunCheckpoint(keras.callbacks.Callback):
         self.history.append(row)
         if self.selected_epoch == len(self.history) - 1:
             with averaged(self.model):
-                self._save(self.run.best)
+                self._selected = _values(self._variables)
+            if not self.run.best.is_file():
+                self._write_selected()
         if self.out_of_patience:
             self.model.stop_training = True
         if termination.asked():
@@ -158,7 +165,30 @@ class RunCheckpoint(keras.callbacks.Callback):
     def _checkpoint_path(self) -> pathlib.Path:
         return self.run.path / f"last-{len(self.history):04d}.keras"
 
+    @property
+    def _variables(self) -> list[keras.Variable]:
+        """What a file of the model holds."""
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        return list({id(variable): variable for variable in variables}.values())
+
+    def _write_selected(self) -> None:
+        """Writes the model of the selected epoch, unless that has been done."""
+        if self._selected is None:
+            return
+        variables = self._variables
+        before = _values(variables)
+        try:
+            for variable, value in zip(variables, self._selected, strict=True):
+                variable.assign(value)
+            self._save(self.run.best)
+        finally:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+        self._selected = None
+
     def _checkpoint(self) -> None:
+        # Before the checkpoint: a run that is resumed from that needs the best so far.
+        self._write_selected()
         # History first: rows beyond the checkpoint are dropped when the run is resumed from it.
         self.run.write_csv("history.csv", self.history)
         seconds = self._seconds + self.share * (time.monotonic() - self._began)
@@ -179,6 +209,11 @@ class RunCheckpoint(keras.callbacks.Callback):
     def _save(self, path: pathlib.Path) -> None:
         with self.run.writing(path.name) as temporary, tensorflow_unused():
             self.model.save(temporary, overwrite=True)
+
+
+def _values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Copies in the host's memory: a device may have none to spare."""
+    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
 
 
 class ReplayHistory(keras.callbacks.Callback):
