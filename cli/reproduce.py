@@ -118,7 +118,11 @@ def reproduce(
         },
     )
     trials = [Trial(model, settings) for model in models] if study == RECIPE else []
-    planned = [run for t in trials for run in t.grid()] or plan(study, settings)
+    trials = [one for one in trials if settings.dataset_of(one.model) is not None]
+    if study == RECIPE:
+        planned = [run for one in trials for run in one.grid()]
+    else:
+        planned = plan(study, settings)
     workspace = Workspace(
         runs=str(runs_dir),
         data_dir=_text(data_dir) if manual_dir or dataset else str(data_dir or runs_dir / "data"),

@@ -248,3 +248,9 @@ def test_compare_answers_on_the_first_page(trained, file, tmp_path, monkeypatch)
 def test_the_recipe_needs_a_model():
     shown = CliRunner().invoke(main, ["reproduce", "recipe"])
     assert shown.exit_code == 2 and "--model must be given" in shown.output
+
+
+def test_a_recipe_without_data_for_its_model_says_so():
+    words = ["reproduce", "recipe", "--model", "mmim", "--dataset", "iemocap", "--dry-run"]
+    shown = CliRunner().invoke(main, words)
+    assert shown.exit_code == 0 and "recipe: 0 runs" in shown.output
