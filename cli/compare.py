@@ -5,7 +5,7 @@ import pathlib
 import click
 
 from keras_m3s.cli import many_runs, reproduce, trial
-from keras_m3s.cli.options import ModelName
+from keras_m3s.cli.options import ModelName, given
 
 
 @click.command()
@@ -46,12 +46,11 @@ def compare(
     datasets, _ = reproduce.find_data(
         data_dir, None, runs_dir, quick=False, dry_run=False, only=dataset
     )
-    given = {"epochs": epochs, "batch_size": batch_size}
     settings = Settings(
         datasets,
         range(seeds),
         dataset=next(iter(datasets.values())),
-        overrides={field: value for field, value in given.items() if value is not None},
+        overrides=given(epochs=epochs, batch_size=batch_size),
     )
     planned = Trial(model, settings).short()
     workspace = Workspace(

@@ -21,6 +21,7 @@ from keras_m3s.cli.options import (
     ModelName,
     data_arguments,
     data_options,
+    given,
     need_tensorboard,
 )
 from keras_m3s.cli.predict import predict
@@ -112,7 +113,7 @@ def train(
     """
     from keras_m3s import data
 
-    settings = {name: value for name, value in settings.items() if value not in (None, ())}
+    settings = given(**settings)
     if no_early_stopping and "patience" in settings:
         raise click.UsageError("--patience must be left out with --no-early-stopping.")
     if no_early_stopping:

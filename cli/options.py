@@ -68,6 +68,11 @@ def data_arguments(
     }
 
 
+def given(**values: Any) -> dict[str, Any]:
+    """The values of options that were given."""
+    return {name: value for name, value in values.items() if value not in (None, ())}
+
+
 class CardName(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.3
     """The name of a card, also of one that was registered after the command was imported.
 

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from keras_m3s.cli import many_runs, trial
-from keras_m3s.cli.options import CardName, ModelName
+from keras_m3s.cli.options import CardName, ModelName, given
 from keras_m3s.experiments.config import SELECTIONS
 from keras_m3s.registry import datasets as dataset_cards
 from keras_m3s.registry import methods as method_cards
@@ -111,11 +111,7 @@ def reproduce(
         models=models or None,
         dataset=dataset,
         protocols=protocols or None,
-        overrides={
-            name: value
-            for name, value in (("epochs", epochs), ("batch_size", batch_size))
-            if value is not None
-        },
+        overrides=given(epochs=epochs, batch_size=batch_size),
     )
     trials = [Trial(model, settings) for model in models] if study == RECIPE else []
     trials = [one for one in trials if settings.dataset_of(one.model) is not None]
