@@ -9,9 +9,10 @@ choices. What is compared stands in `keras_m3s.registry.trial`.
 """
 
 import dataclasses
+import itertools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_m3s.experiments import drawn_tests
@@ -46,37 +47,22 @@ class Trial:
     def grid(self) -> list[PlannedRun]:
         """Runs that choose a learning rate for each method."""
         seeds = trial_cards.GRID_SEEDS[: 1 if self.settings.quick else None]
-        return [
-            planned
-            for method in self.methods
-            for rate in self.learning_rates
-            for planned in self._runs(method, rate, seeds, "valid")
-        ]
+        pairs = itertools.product(self.methods, self.learning_rates)
+        return self._planned(pairs, seeds, "valid")
 
     def screening(self, rates: Rates) -> list[PlannedRun]:
         """Runs that choose the arms that go on."""
         seeds = trial_cards.SCREENING_SEEDS[: 2 if self.settings.quick else None]
-        return [
-            planned
-            for method in self.methods
-            for planned in self._runs(method, rates[method], seeds, "valid")
-        ]
+        return self._planned([(m, rates[m]) for m in self.methods], seeds, "valid")
 
     def confirmation(self, rates: Rates, arms: Sequence[str]) -> list[PlannedRun]:
         """Runs that are tested on test data."""
-        return [
-            planned
-            for method in (*trial_cards.CONTROLS, *arms)
-            for planned in self._runs(method, rates[method], self.settings.seeds, "test")
-        ]
+        confirmed = (*trial_cards.CONTROLS, *arms)
+        return self._planned([(m, rates[m]) for m in confirmed], self.settings.seeds, "test")
 
     def short(self) -> list[PlannedRun]:
         """Runs of the short version: few methods, at the model's own learning rate."""
-        return [
-            planned
-            for method in trial_cards.SHORT
-            for planned in self._runs(method, None, self.settings.seeds, "test")
-        ]
+        return self._planned([(m, None) for m in trial_cards.SHORT], self.settings.seeds, "test")
 
     @property
     def learning_rates(self) -> tuple[float | None, ...]:
@@ -90,16 +76,19 @@ class Trial:
         factors = (1.0,) if self.settings.quick else trial_cards.GRID
         return tuple(published * factor for factor in factors)
 
-    def _runs(
-        self, method: str, rate: float | None, seeds: Sequence[int], split: str
-    ) -> Iterator[PlannedRun]:
+    def _planned(
+        self, methods: Iterable[tuple[str, float | None]], seeds: Sequence[int], split: str
+    ) -> list[PlannedRun]:
+        """Runs of methods, each with a learning rate (`None`: the model's), tested on a split."""
         settings = dataclasses.replace(self.settings, seeds=seeds, models=(self.model,))
-        own: dict[str, Any] = {} if rate is None else {"learning_rate": rate}
         drawn = tuple(DrawnTest(c, split, trial_cards.DRAWS) for c in trial_cards.TESTS.values())
-        for planned in settings.runs(
-            self.model, (method,), trial_cards.TRAINED, patience=None, **own
-        ):
-            yield dataclasses.replace(planned, drawn=drawn)
+        found = []
+        for method, rate in methods:
+            own: dict[str, Any] = {"patience": None}
+            own |= {} if rate is None else {"learning_rate": rate}
+            runs = settings.runs(self.model, (method,), trial_cards.TRAINED, **own)
+            found += [dataclasses.replace(planned, drawn=drawn) for planned in runs]
+        return found
 
 
 def best_rates(planned: Iterable[PlannedRun], workspace: Workspace) -> dict[str, float | None]:
