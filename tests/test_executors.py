@@ -202,12 +202,14 @@ def test_an_unknown_executor(workspace):
 
 def test_workers_share_cores_and_compilation_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", raising=False)
     workspace = Workspace(str(tmp_path), None, None, "torch")
     one = worker.environment_variables(workspace, 1)
     assert one["OMP_NUM_THREADS"] == one["TF_NUM_INTRAOP_THREADS"] == "1"
     assert worker.environment_variables(workspace, 8)["MKL_NUM_THREADS"] == "8"
     assert one["KERAS_BACKEND"] == "torch"
     assert one["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / ".compiled")
+    assert one["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] == "0"  # small models compile faster
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
     assert worker.environment_variables(workspace, 1)["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
 
