@@ -69,7 +69,7 @@ TRAINED: Rate = (0.4, 0.6)
 TESTS: Mapping[str, Condition] = {
     "40–60\u202f%": Condition(TRAINED),
     "60–80\u202f%": Condition((0.6, 0.8)),
-    "a modality in two": Condition((0.5, 0.5), "modality"),
+    "half the modalities": Condition((0.5, 0.5), "modality"),
     "nothing missing": Condition((0.0, 0.0)),
 }
 """What is missing in the tests. The first, missing as in training, decides."""

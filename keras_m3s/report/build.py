@@ -261,9 +261,9 @@ def _warnings(
         found.append(names.SELECTED_NOTE)
     if not others:
         return found
-    if not settings:
+    if not settings and len(others) == len(runs):
         found.append("No run is complete: there are no results yet.")
-    elif all(len(arm.runs) < 2 for group in settings for arm in group.arms):
+    elif settings and all(len(arm.runs) < 2 for group in settings for arm in group.arms):
         found.append("A single seed each: differences may be chance, and cannot be tested.")
     return found
 

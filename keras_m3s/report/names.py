@@ -24,7 +24,7 @@ METRICS: dict[str, str] = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "acc": "Acc",
-    "uar": "Uar",
+    "uar": "UAR",
     "f1": "F1-Score",
     "log_loss": "Log loss",
 }

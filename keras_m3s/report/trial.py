@@ -97,7 +97,7 @@ def recommendation(lines: Sequence[Line]) -> str:
         return "nothing can be said without the baseline and two seeds at least."
     both = " and ".join(names.metric_title(m) for m in metrics)
     winners = [line for line in lines if line.wins(metrics) and line.cost <= 1]
-    title = names.method_title(cards.BASELINE)
+    title = names.method_title(cards.BASELINE, short=True)
     if winners:
         error = metrics[1]
         best = min(winners, key=lambda line: _mean(line.values, error))
@@ -159,7 +159,7 @@ def _tables(group: Group, lines: Sequence[Line], key: str) -> list[Element]:
     header += ["Gradients", "Time"]
     body = []
     for line in lines:
-        cells = [Cell(names.method_title(line.method)), Cell(str(len(line.values)))]
+        cells = [Cell(names.method_title(line.method, short=True)), Cell(str(len(line.values)))]
         for metric in metrics:
             summary = significance.summarize(list(_column(line.values, metric).values()))
             cells.append(Cell(names.spread(summary.mean, summary.sd)))
@@ -175,9 +175,9 @@ def _tables(group: Group, lines: Sequence[Line], key: str) -> list[Element]:
     label = next(iter(cards.TESTS))
     notes = [
         f"Test data, {label} of each modality missing, means over {cards.DRAWS} draws of the holes "
-        f"for each seed. Differences are from {names.method_title(cards.BASELINE)}, paired by "
-        f"seed; Holm over all tests of the table; bold: p below {cards.LEVEL}. Gradients and time "
-        "of an epoch: as multiples of the same.",
+        f"for each seed. Differences are from {names.method_title(cards.BASELINE, short=True)}, "
+        f"paired by seed; Holm over all tests of the table; bold: p below {cards.LEVEL}. Gradients "
+        "and time of an epoch: as multiples of the same.",
     ]
     found: list[Element] = [Table(key, _title(group), header, body, notes, left=1)]
     for metric in metrics:
@@ -195,7 +195,7 @@ def _conditions(group: Group, metric: str, key: str) -> Table:
     }
     body = []
     for arm in arms:
-        cells = [Cell(names.method_title(arm.method))]
+        cells = [Cell(names.method_title(arm.method, short=True))]
         for label in tests:
             seeds = columns[label][arm.method]
             means = [round(_fmean(v), 4) for v in columns[label].values() if v]
@@ -210,7 +210,8 @@ def _conditions(group: Group, metric: str, key: str) -> Table:
     title = f"{_title(group)} · {names.metric_title(metric)}"
     better = "lower" if names.lower_is_better(metric) else "higher"
     notes = [
-        "What is missing in testing. Mean ± standard deviation over seeds; bold: best of a "
+        "What is missing in testing; half the modalities: each as a whole with probability one "
+        "half. Mean ± standard deviation over seeds; bold: best of a "
         f"column, {better} is better."
     ]
     return Table(key, title, ["Method", *tests], body, notes)
@@ -219,30 +220,58 @@ def _conditions(group: Group, metric: str, key: str) -> Table:
 def _screening(group: Group, key: str) -> list[Element]:
     """What the learning rates and the arms were chosen by, on validation data."""
     first = ordered(next(iter(cards.TESTS.values())))
-    found = [(arm, _values(arm, VALID, first)) for arm in (*group.arms, *group.variations)]
-    found = [(arm, seeds) for arm, seeds in found if seeds]
-    if not found:
+    tried: dict[str, dict[float, Values]] = {}
+    for arm in (*group.arms, *group.variations):
+        seeds = _values(arm, VALID, first)
+        if seeds:
+            tried.setdefault(arm.method, {})[_rate(arm)] = seeds
+    # Screening goes on with the rate that was chosen, so that one has the most seeds.
+    taken = {m: max(found, key=lambda r: len(found[r])) for m, found in tried.items()}
+    screened = {m: tried[m][rate] for m, rate in taken.items()}
+    if not screened:
         return []
-    metrics = cards.metrics_of(next(iter(found[0][1].values())))
-    found.sort(key=lambda one: (names.method_order(one[0].method), _rate(one[0])))
+    metrics = cards.metrics_of(next(iter(next(iter(screened.values())).values())))
+    rates = sorted({rate for found in tried.values() for rate in found})
+    went_on = {arm.method for arm in _confirmed(group)}
     body = []
-    for arm, seeds in found:
-        summaries = [significance.summarize([*_column(seeds, m).values()]) for m in metrics]
-        body.append(
-            [
-                Cell(names.method_title(arm.method)),
-                Cell(names.setting(arm.config.get("learning_rate"))),
-                Cell(str(len(seeds))),
-                *(Cell(names.spread(s.mean, s.sd)) for s in summaries),
-            ]
-        )
-    header = ["Method", "Learning rate", "Seeds", *map(names.metric_title, metrics)]
+    for method in sorted(tried, key=names.method_order):
+        cells = [Cell(names.method_title(method, short=True))]
+        for rate in rates:
+            error = _column(tried[method].get(rate, {}), metrics[1])
+            chosen = [v for seed, v in error.items() if seed in cards.GRID_SEEDS]
+            mark = BEST if rate == taken[method] else ""
+            mean = statistics.fmean(chosen) if chosen else math.nan
+            cells.append(Cell(names.number(mean), (), mark))
+        cells.append(Cell(str(len(screened[method]))))
+        for metric in metrics:
+            summary = significance.summarize([*_column(screened[method], metric).values()])
+            cells.append(Cell(names.spread(summary.mean, summary.sd)))
+        score = _score(screened.get(cards.BASELINE, {}), screened[method], metrics)
+        mark = BEST if method in cards.ARMS and method in went_on else ""
+        cells.append(Cell(names.number(score, 2, sign=True), (), mark))
+        body.append(cells)
+    error_title = names.metric_title(metrics[1])
+    tried_titles = [f"{error_title} at {names.setting(rate)}" for rate in rates]
+    header = ["Method", *tried_titles, "Seeds", *map(names.metric_title, metrics), "Score"]
     note = (
-        f"Validation data, {next(iter(cards.TESTS))} missing. The learning rate with the least "
-        f"error over {len(cards.GRID_SEEDS)} seeds is taken; arms go on by the lesser of their two "
-        f"paired t statistics over {len(cards.SCREENING_SEEDS)} seeds, {cards.MOST_ARMS} at most."
+        f"Validation data, {next(iter(cards.TESTS))} missing. First the {error_title.lower()} at "
+        f"each learning rate, seeds {cards.GRID_SEEDS[0]} to {cards.GRID_SEEDS[-1]}; bold: the "
+        "rate that was taken. Then all seeds at that rate. Score: the lesser of the two paired t "
+        f"statistics against {names.method_title(cards.BASELINE, short=True)}; bold: arms that "
+        f"went on, {cards.MOST_ARMS} at most."
     )
     return [Table(key, f"{_title(group)} · screening", header, body, [note])]
+
+
+def _score(baseline: Values, values: Values, metrics: Sequence[str]) -> float:
+    """The lesser of the t statistics of two metrics' improvements; NaN for the baseline itself."""
+    if values is baseline or not baseline:
+        return math.nan
+    found = []
+    for metric in metrics:
+        test = significance.compare(_column(baseline, metric), _column(values, metric))
+        found.append(_sign(metric) * test.effect * math.sqrt(test.pairs))
+    return min(found)
 
 
 def _groups(runs: Sequence[RunRecord]) -> Iterator[Group]:
