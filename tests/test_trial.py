@@ -229,7 +229,7 @@ def test_the_report_shows_how_rates_and_arms_were_chosen(trial, workspace):
     section = report.section(read_runs(workspace.run_directory(planned).path.parent))
     (table,) = [t for t in section.elements if t.key == "trial-1-screening"]
     rows = dict(zip((row[0].text for row in table.rows), table.rows, strict=True))
-    assert list(table.header[1:5]) == ["Log loss at 0.000333333", "Log loss at 0.001", "Log loss at 0.003", "Seeds"]  # fmt: skip
+    assert list(table.header[1:5]) == ["Log loss at 0.00033", "Log loss at 0.001", "Log loss at 0.003", "Seeds"]  # fmt: skip
     titles = {m: methods.CARDS[m].short_title for m in trial.methods}
     for method, title in titles.items():
         marked = [bool(cell.mark) for cell in rows[title][1:4]]

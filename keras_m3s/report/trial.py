@@ -251,11 +251,11 @@ def _screening(group: Group, key: str) -> list[Element]:
         cells.append(Cell(names.number(score, 2, sign=True), (), mark))
         body.append(cells)
     error_title = names.metric_title(metrics[1])
-    tried_titles = [f"{error_title} at {names.setting(rate)}" for rate in rates]
+    tried_titles = [f"{error_title} at {rate:.2g}" for rate in rates]
     header = ["Method", *tried_titles, "Seeds", *map(names.metric_title, metrics), "Score"]
     note = (
-        f"Validation data, {next(iter(cards.TESTS))} missing. First the {error_title.lower()} at "
-        f"each learning rate, seeds {cards.GRID_SEEDS[0]} to {cards.GRID_SEEDS[-1]}; bold: the "
+        f"Validation data, {next(iter(cards.TESTS))} missing. First {error_title} at each "
+        f"learning rate, seeds {cards.GRID_SEEDS[0]} to {cards.GRID_SEEDS[-1]}; bold: the "
         "rate that was taken. Then all seeds at that rate. Score: the lesser of the two paired t "
         f"statistics against {names.method_title(cards.BASELINE, short=True)}; bold: arms that "
         f"went on, {cards.MOST_ARMS} at most."
