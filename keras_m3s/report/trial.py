@@ -251,7 +251,7 @@ def _screening(group: Group, key: str) -> list[Element]:
         cells.append(Cell(names.number(score, 2, sign=True), (), mark))
         body.append(cells)
     error_title = names.metric_title(metrics[1])
-    tried_titles = [f"{error_title} at {rate:.2g}" for rate in rates]
+    tried_titles = [f"{error_title} at {rate:.2g}" if rate else error_title for rate in rates]
     header = ["Method", *tried_titles, "Seeds", *map(names.metric_title, metrics), "Score"]
     note = (
         f"Validation data, {next(iter(cards.TESTS))} missing. First {error_title} at each "
