@@ -278,12 +278,13 @@ def test_a_methods_options_and_holes(monkeypatch, file, splits, tmp_path):
 
 
 @pytest.mark.once
-def test_a_model_with_a_card_that_was_rescaled_is_not_served_as_it_is(monkeypatch, tmp_path):
-    trained = WithMissing(MISA(), MissingModality(rescale=True))
+@pytest.mark.parametrize("holes", [{"rescale": True}, {"fill": "learned"}, {"fill": 1.5}])
+def test_a_model_with_a_card_and_other_holes_is_not_served_as_it_is(holes, monkeypatch, tmp_path):
+    trained = WithMissing(MISA(), MissingModality(**holes))
     monkeypatch.setattr(trained_model, "best_model", lambda run, compile: trained)
     run = RunDirectory(tmp_path)
     run.start(Experiment.of("d", "misa", "orig"))
-    with pytest.raises(ValueError, match="must be trained without `rescale` to be served"):
+    with pytest.raises(ValueError, match="must be trained on holes of zeros and without"):
         RunModel(run)
 
 

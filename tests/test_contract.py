@@ -26,6 +26,22 @@ SMALL = {
 # TensorFlow takes longer to trace a step of M3S than to do two of them; one test a model traces.
 EAGERLY = keras.backend.backend() == "tensorflow"
 
+# Of five rows three have a hole in each modality, one lacks whole modalities, one is complete.
+MIXED = {"span": 0.6, "modality": 0.2, "none": 0.2}
+
+# Wrapper, its options, and how its holes are made: what a model must allow is tried together.
+OPTIONS = {
+    "consistency": (m3s.WithMissing, {"consistency": 1.0}, {"fill": "learned"}),
+    "complete teacher": (m3s.WithMissing, {"teacher": "complete"}, {"pattern": MIXED}),
+    "average teacher": (m3s.WithMissing, {"teacher": "average"}, {"rescale": True}),
+    "consistent M3S": (m3s.M3S, {"consistency": 1.0, "same_rows": True}, {"fill": "learned"}),
+    "MLDG": (m3s.M3S, {"outer": "both"}, {"rescale": True}),
+    "MAML++": (m3s.M3S, {"outer": "every_step", "inner_steps": 2}, {"pattern": MIXED}),
+    "Reptile": (m3s.M3S, {"outer": "reptile", "inner_steps": 2}, {}),
+    "Meta-SGD": (m3s.M3S, {"learn_inner_rates": True, "tasks": 3}, {}),
+    "inner Adam": (m3s.M3S, {"inner_optimizer": "adam", "inner_steps": 2}, {}),
+}
+
 # Where a step is compiled first, each model has its holes at one site, each site two models.
 SITES = ("raw", "encoded")
 COMPILED = keras.backend.backend() != "torch"
@@ -146,6 +162,42 @@ def test_m3s_goes_on_after_loading(name, site, tmp_path):
         loaded.train_on_batch(x, y)
         assert_equal(moved, values(loaded))
     assert_degenerate_rows_are_finite(outer, x, y)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_are_trained_saved_and_gone_on_with(name, option, tmp_path):
+    """Each option with each model on PyTorch, with one of them where a step is traced first."""
+    if COMPILED and list(SMALL)[list(OPTIONS).index(option) % len(SMALL)] != name:
+        pytest.skip("this option is tried with another model")
+    wrapper, arguments, holes = OPTIONS[option]
+    x, y = batch(name)
+    set_random_seed(0)
+    missing = m3s.MissingModality((0.3, 0.7), seed=0, **holes)
+    # What has a learned rate must be trainable from the first call on.
+    model = SMALL[name](
+        **({"mi_gradients": True} if (name, option) == ("mmim", "Meta-SGD") else {})
+    )
+    outer = wrapper(model, missing, **arguments)
+    averages = arguments.get("teacher") == "average"
+    outer.compile(keras.optimizers.Adam(1e-3, use_ema=averages), run_eagerly=EAGERLY)
+    parity.built(outer, x)
+    before = values(outer)
+    assert np.isfinite([outer.train_on_batch(x, y), outer.train_on_batch(x, y)]).all()
+    after = values(outer)
+    assert all(np.isfinite(v).all() for v in after)
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+
+    outer.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_equal(after, values(loaded))
+    holed = {**x, "draws": m3s.missing.fixed_draws(ROWS, seed=1)}
+    outer.run_eagerly = loaded.run_eagerly = EAGERLY
+    assert_equal(loaded.predict(holed, verbose=0), outer.predict(holed, verbose=0))
+    if not COMPILED:
+        np.testing.assert_allclose(
+            loaded.train_on_batch(x, y), outer.train_on_batch(x, y), rtol=1e-5
+        )
+        assert_equal(values(outer), values(loaded))
 
 
 @pytest.mark.once

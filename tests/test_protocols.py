@@ -101,14 +101,20 @@ def test_a_sample_has_one_of_the_six_conditions():
         )
 
 
-def test_a_trained_model_is_tested_with_rates_for_each_modality(tmp_path):
+def test_a_trained_model_is_tested_with_rates_for_each_modality(tmp_path, monkeypatch):
     run, splits = untrained_runs.make(tmp_path, "misa")
+    made = []
+    at_test_rate = evaluation.at_test_rate
+    monkeypatch.setattr(
+        evaluation, "at_test_rate", lambda *a: made.append(at_test_rate(*a)) or made[-1]
+    )
     alone = protocols.CARDS["p3"].tests["text"]
     assert not run.retested(*alone)
     plain = Condition((0.0, 0.0), "modality")
     evaluation.run_retests(run, splits["test"], [alone, plain, ((0.0, 0.0), "span")])
     assert run.retested(*alone)
     assert run.retested(*plain)
+    assert len(made) == 2, "rates are state: a program for each pattern"
     written = json.loads(run.retest_file(*alone).read_text())
     assert written["modality_rates"] == {"audio": [1.0, 1.0], "vision": [1.0, 1.0]}
     # What is scored is what the model says of audio and vision of zeros.
@@ -126,6 +132,7 @@ def test_a_trained_model_is_tested_with_rates_for_each_modality(tmp_path):
     assert written["metrics"] == pytest.approx(expected, rel=1e-5)
     complete = json.loads(run.retest_file(*plain).read_text())["metrics"]
     assert written["metrics"]["mae"] != complete["mae"]
+    assert complete == evaluation.retest(run, test, *plain[:2])
 
 
 def made_up(folder, model, method, seed, training, tests, base):

@@ -68,32 +68,22 @@ def make(run: RunDirectory, splits: Mapping[str, Any], tests: Iterable[DrawnTest
     Raises: as `keras_m3s.experiments.evaluation.retest`.
     """
     # Imports Keras, which reading does without.
-    from keras_m3s.experiments import evaluation
-    from keras_m3s.experiments.checkpoints import best_model
     from keras_m3s.experiments.environment import check_data
+    from keras_m3s.experiments.evaluation import Tester
 
     left = [test for test in tests if not read(run, test)]
     if not left:
         return
     check_data(run, {test.split: splits[test.split] for test in left})
-    model, experiment = best_model(run), run.experiment()
-    testers: dict[str, Any] = {}
+    tester = Tester(run)
     for test in left:
         rate, pattern, own = test.condition
-        tested_at = evaluation.under(experiment, rate, pattern)
-        if pattern not in testers:
-            testers[pattern] = evaluation.at_test_rate(model, tested_at, own)
-        else:  # rates are state of the compiled program, patterns are not
-            missing = testers[pattern].missing
-            missing.missing_rate = {m: dict(own).get(m, rate) for m in missing.modalities}
         values = {
             "split": test.split,
             "test_missing_rate": list(rate),
             "pattern": pattern,
             **({"modality_rates": {m: list(r) for m, r in own}} if own else {}),
-            "draws": evaluation.score_draws(
-                testers[pattern], tested_at, splits[test.split], test.draws
-            ),
+            "draws": tester.scores(splits[test.split], test.condition, test.draws),
         }
         run.write_json(test.file(run), values)
 

@@ -212,27 +212,56 @@ def retest_draws(
 
     Raises: as `retest`.
     """
-    model = best_model(run)
+    tester = Tester(run)
     check_data(run, {split.name: split})
-    experiment = under(run.experiment(), missing_rate, pattern)
-    return score_draws(at_test_rate(model, experiment), experiment, split, draws)
+    experiment = tester.experiment
+    rate = missing_rate or experiment.test_missing_rate
+    return tester.scores(split, Condition(rate, pattern or experiment.pattern), draws)
 
 
-def score_draws(
-    tested: WithMissing, experiment: Experiment, split: SplitLike, draws: int
-) -> list[dict[str, float]]:
-    """The metrics of a model under each of several draws of the holes.
+class Tester:
+    """A trained run's best model, tested under one missingness after another.
+
+    Rates are state of a compiled program, patterns are not: one is compiled for each pattern.
 
     Args:
-        tested: As `at_test_rate` returns it.
-        experiment: What it was made for.
-        split: Data to predict.
-        draws: How many; the first is the one that runs are tested on.
+        run: A run that has been trained.
+
+    Attributes:
+        experiment: The run's `Experiment`.
+
+    Raises:
+        DamagedRunError: Its files cannot be read.
+        FileNotFoundError: It has not been trained.
     """
-    return [
-        score(experiment.dataset, split, _predict(tested, experiment, split, draw))
-        for draw in range(draws)
-    ]
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.experiment = run.experiment()
+        self._model = best_model(run)
+        self._tested: dict[str, WithMissing] = {}
+
+    def scores(
+        self, split: SplitLike, condition: Condition, draws: int = 1
+    ) -> list[dict[str, float]]:
+        """The metrics under each of several draws of the holes.
+
+        Args:
+            split: Data to predict.
+            condition: What is missing.
+            draws: How many; the first is the one that runs are tested on.
+        """
+        rate, pattern, own = condition
+        experiment = self.experiment.replace(test_missing_rate=rate, pattern=pattern)
+        if pattern not in self._tested:
+            self._tested[pattern] = at_test_rate(self._model, experiment, own)
+        tested = self._tested[pattern]
+        missing = tested.missing
+        assert missing is not None, "`at_test_rate` makes one"
+        missing.missing_rate = {m: dict(own).get(m, rate) for m in missing.modalities}
+        return [
+            score(experiment.dataset, split, _predict(tested, experiment, split, draw))
+            for draw in range(draws)
+        ]
 
 
 def run_retests(
@@ -250,28 +279,16 @@ def run_retests(
     Raises: as `retest`.
     """
     check_data(run, {split.name: split})
-    model: WithMissing | None = None
+    tester: Tester | None = None
     for condition in (Condition(*one) for one in conditions):
         if run.retested(*condition):
             continue
-        model = model or best_model(run)
-        experiment = under(run.experiment(), condition.missing_rate, condition.pattern)
-        predictions = predict(model, experiment, split, modality_rates=condition.modality_rates)
+        tester = tester or Tester(run)
         own = {m: list(rate) for m, rate in condition.modality_rates}
         values: dict[str, Any] = {
             "test_missing_rate": list(condition.missing_rate),
             "pattern": condition.pattern,
             **({"modality_rates": own} if own else {}),
-            "metrics": score(experiment.dataset, split, predictions),
+            "metrics": tester.scores(split, condition)[0],
         }
         run.write_json(run.retest_file(*condition).name, values)
-
-
-def under(
-    experiment: Experiment, missing_rate: tuple[float, float] | None, pattern: str | None
-) -> Experiment:
-    """The experiment with other missingness in testing."""
-    return experiment.replace(
-        test_missing_rate=missing_rate or experiment.test_missing_rate,
-        pattern=pattern or experiment.pattern,
-    )

@@ -1,5 +1,6 @@
 """`RunModel`: the best model of a trained run, and the inputs that it reads."""
 
+import reprlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -32,7 +33,7 @@ class RunModel:
     Raises:
         FileNotFoundError: `run` is no run directory, or has no model yet.
         DamagedRunError: A file of the run cannot be read.
-        ValueError: A model with a card was trained on what the transform had rescaled.
+        ValueError: A model with a card was trained with `fill` or `rescale`.
     """
 
     shapes: dict[str, tuple[int | None, ...]]
@@ -46,11 +47,14 @@ class RunModel:
             self.model = served(trained, spec)
             self.shapes = {**served_inputs(trained, spec)}
             return
-        if trained.missing is not None and trained.missing.rescale:
+        holes = trained.missing
+        if holes is not None and (holes.fill != 0 or holes.rescale):
             raise ValueError(
-                "A model with a card must be trained without `rescale` to be served: it is served "
-                f"without the transform. Received: rescale=True in the run {run.path}. Train it by "
-                "another method, or use keras_m3s.experiments.checkpoints.best_model(run) on NaN."
+                "A model with a card must be trained on holes of zeros and without `rescale` to be "
+                "served: it is served without the transform. "
+                f"Received: fill={reprlib.repr(holes.fill)}, rescale={holes.rescale} in the run "
+                f"{run.path}. Train it by another method, or use "
+                "keras_m3s.experiments.checkpoints.best_model(run) on NaN."
             )
         self.model = trained.model
         built = self.model.get_build_config()["input_shape"]
