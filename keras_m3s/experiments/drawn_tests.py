@@ -8,10 +8,13 @@ under each.
 import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_m3s.experiments.run_directory import DamagedRunError, RunDirectory
 from keras_m3s.registry.patterns import Condition
+
+if TYPE_CHECKING:  # it imports Keras
+    from keras_m3s.experiments.programs import Programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +60,19 @@ def mean(draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.fmean(draw[name] for draw in draws) for name in draws[0]}
 
 
-def make(run: RunDirectory, splits: Mapping[str, Any], tests: Iterable[DrawnTest]) -> None:
+def make(
+    run: RunDirectory,
+    splits: Mapping[str, Any],
+    tests: Iterable[DrawnTest],
+    programs: "Programs | None" = None,
+) -> None:
     """Tests a trained run's best model and writes the results, unless they are there.
 
     Args:
         run: A run that has been trained.
         splits: `valid` and `test`.
         tests: The tests.
+        programs: Where to share what is compiled.
 
     Raises: as `keras_m3s.experiments.evaluation.retest`.
     """
@@ -75,7 +84,7 @@ def make(run: RunDirectory, splits: Mapping[str, Any], tests: Iterable[DrawnTest
     if not left:
         return
     check_data(run, {test.split: splits[test.split] for test in left})
-    tester = Tester(run)
+    tester = Tester(run, programs)
     for test in left:
         rate, pattern, own = test.condition
         values = {

@@ -12,7 +12,7 @@ from keras_m3s.experiments.build import fixed_batches, transform
 from keras_m3s.experiments.checkpoints import best_model
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.environment import add_data, check_data
-from keras_m3s.experiments.replicas import share_predict
+from keras_m3s.experiments.programs import Programs
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.with_missing import WithMissing
 from keras_m3s.metrics import classification_metrics, regression_metrics, score_metrics
@@ -96,20 +96,26 @@ def score(dataset: str, split: SplitLike, predictions: np.ndarray) -> dict[str, 
     return regression_metrics(split.labels, predictions[:, 0], dataset=dataset)
 
 
-def evaluate(model: WithMissing, run: RunDirectory, split: SplitLike) -> dict[str, float]:
+def evaluate(
+    model: WithMissing, run: RunDirectory, split: SplitLike, programs: Programs | None = None
+) -> dict[str, float]:
     """Tests a trained run's model, and writes `predictions.csv` and `metrics.json`.
 
     Args:
         model: As `keras_m3s.experiments.training.train` returns it.
         run: The run's directory.
         split: Test data.
+        programs: Where to share what is compiled.
 
     Raises:
         ChangedExperimentError: The run was made with other test data.
     """
     add_data(run, {split.name: split})
     experiment = run.experiment()
-    predictions = predict(model, experiment, split)
+    tested = at_test_rate(model, experiment)
+    if programs is not None:
+        programs.share(tested, experiment, experiment.pattern)
+    predictions = _predict(tested, experiment, split, draw=0)
     metrics = score(experiment.dataset, split, predictions)
     run.write_csv("predictions.csv", _rows(split, predictions))
     run.write_json("metrics.json", metrics)
@@ -137,18 +143,17 @@ class TestMetrics(keras.callbacks.Callback):
     Args:
         experiment: What is trained.
         split: Data to test on; its name is the prefix of the values' names.
-        like: The callback of another seed of the same experiment in this process, to share its
-            compiled program.
+        programs: Where to share what is compiled.
     """
 
     def __init__(
         self,
         experiment: Experiment,
         split: SplitLike,
-        like: "TestMetrics | None" = None,
+        programs: Programs | None = None,
     ) -> None:
         super().__init__()
-        self.experiment, self.split, self.like = experiment, split, like
+        self.experiment, self.split, self.programs = experiment, split, programs
         self._test_model: WithMissing | None = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -159,8 +164,8 @@ class TestMetrics(keras.callbacks.Callback):
             return
         if self._test_model is None:
             self._test_model = at_test_rate(self.model, self.experiment)
-            if self.like is not None and self.like._test_model is not None:
-                share_predict(self.like._test_model, self._test_model)
+            if self.programs is not None:
+                self.programs.share(self._test_model, self.experiment, self.experiment.pattern)
         batches = fixed_batches(self.experiment, self.split, TEST_STREAM)
         with averaged(self.model):
             predictions = np.asarray(self._test_model.predict(batches, verbose=0))
@@ -226,6 +231,7 @@ class Tester:
 
     Args:
         run: A run that has been trained.
+        programs: Where to share what is compiled.
 
     Attributes:
         experiment: The run's `Experiment`.
@@ -235,8 +241,9 @@ class Tester:
         FileNotFoundError: It has not been trained.
     """
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, programs: Programs | None = None) -> None:
         self.experiment = run.experiment()
+        self._programs = programs or Programs()
         self._model = best_model(run)
         self._tested: dict[str, WithMissing] = {}
 
@@ -254,6 +261,7 @@ class Tester:
         experiment = self.experiment.replace(test_missing_rate=rate, pattern=pattern)
         if pattern not in self._tested:
             self._tested[pattern] = at_test_rate(self._model, experiment, own)
+            self._programs.share(self._tested[pattern], self.experiment, pattern)
         tested = self._tested[pattern]
         missing = tested.missing
         assert missing is not None, "`at_test_rate` makes one"
@@ -268,6 +276,7 @@ def run_retests(
     run: RunDirectory,
     split: SplitLike,
     conditions: Iterable[Condition | tuple[tuple[float, float], str]],
+    programs: Programs | None = None,
 ) -> None:
     """Tests a trained run under other missingness and writes the results, unless they are there.
 
@@ -275,6 +284,7 @@ def run_retests(
         run: A run that has been trained.
         split: Test data.
         conditions: Conditions, or pairs of missing rate `(low, high)` and pattern.
+        programs: Where to share what is compiled.
 
     Raises: as `retest`.
     """
@@ -283,7 +293,7 @@ def run_retests(
     for condition in (Condition(*one) for one in conditions):
         if run.retested(*condition):
             continue
-        tester = tester or Tester(run)
+        tester = tester or Tester(run, programs)
         own = {m: list(rate) for m, rate in condition.modality_rates}
         values: dict[str, Any] = {
             "test_missing_rate": list(condition.missing_rate),

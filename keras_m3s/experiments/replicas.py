@@ -142,17 +142,6 @@ def build_variables(model: keras.Model, batch: Any) -> None:
     keras_private.symbolic_build(model, batch)
 
 
-def share_predict(first: keras.Model, other: keras.Model) -> None:
-    """Makes a model predict with the compiled program of another, on its own variables.
-
-    Args:
-        first: A model.
-        other: The same but for the values of its variables.
-    """
-    first.make_predict_function()
-    other.predict_function = first.predict_function
-
-
 def _run_epoch(
     program: Program, replicas: "list[_Replica]", validation: Validation | None, epoch: int
 ) -> None:

@@ -18,6 +18,7 @@ from keras_m3s.experiments.checkpoints import RunCheckpoint, best_model
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.environment import check_data
 from keras_m3s.experiments.evaluation import TestMetrics, evaluate
+from keras_m3s.experiments.programs import Programs
 from keras_m3s.experiments.replicas import build_variables, check_backend, fit_replicas
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.experiments.selection import looks_at_test
@@ -85,12 +86,11 @@ def run_replicas(
 def _train(runs: Mapping[int, ExperimentRun], splits: Splits, follow: bool, errors: Errors) -> None:
     """Trains runs to their end; those with the same number of epochs done are trained together."""
     ready: dict[int, training.TrainingSetup] = {}
-    first: TestMetrics | None = None
+    programs = Programs()
     for seed, (experiment, run) in runs.items():
         observers = []
         if follow or looks_at_test(experiment.model, experiment.select):
-            observers = [TestMetrics(experiment, splits["test"], like=first)]
-            first = first or observers[0]
+            observers = [TestMetrics(experiment, splits["test"], programs)]
         with _record_error(errors, seed):
             one = training.set_up(experiment, run, splits, observers=observers)
             # Before the next run sets its seed: initial weights use the global random state.

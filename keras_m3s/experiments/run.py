@@ -8,6 +8,7 @@ from keras_m3s.data.split import SplitLike
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.environment import check_data
 from keras_m3s.experiments.evaluation import TestMetrics, evaluate
+from keras_m3s.experiments.programs import Programs
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.experiments.selection import looks_at_test
 from keras_m3s.experiments.training import train
@@ -20,6 +21,7 @@ def run_experiment(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     follow: bool = False,
     wait: bool = False,
+    programs: Programs | None = None,
 ) -> dict[str, float]:
     """Trains and tests an experiment, or returns the metrics of its finished run.
 
@@ -30,6 +32,7 @@ def run_experiment(
         callbacks: As for `keras_m3s.experiments.training.train`.
         follow: Whether to test after each epoch too, for curves: the history gets test values.
         wait: Whether to wait while another process holds the run.
+        programs: Those of runs before, of models that are the same but for their variables' values.
 
     Returns:
         The test metrics.
@@ -45,9 +48,9 @@ def run_experiment(
             if not run.complete:
                 run.start(experiment)
                 follow = follow or looks_at_test(experiment.model, experiment.select)
-                observers = [TestMetrics(experiment, splits["test"])] if follow else []
-                trained = train(experiment, run, splits, callbacks, observers)
-                return evaluate(trained, run, splits["test"])
+                observers = [TestMetrics(experiment, splits["test"], programs)] if follow else []
+                trained = train(experiment, run, splits, callbacks, observers, programs)
+                return evaluate(trained, run, splits["test"], programs)
     run.start(experiment)
     check_data(run, splits)
     return run.read_json("metrics.json")

@@ -21,6 +21,7 @@ from keras_m3s.experiments.checkpoints import (
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.environment import record
 from keras_m3s.experiments.labels import check_labels
+from keras_m3s.experiments.programs import TRAINING, Programs
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.experiments.spec import spec_of
 from keras_m3s.meta.with_missing import WithMissing
@@ -36,6 +37,7 @@ def train(
     splits: Mapping[str, SplitLike],
     callbacks: Sequence[keras.callbacks.Callback] = (),
     observers: Sequence[keras.callbacks.Callback] = (),
+    programs: Programs | None = None,
 ) -> WithMissing:
     """Trains an experiment to its end; an interrupted run is resumed, a finished one returned.
 
@@ -47,6 +49,7 @@ def train(
         splits: `train` and `valid`, in memory or on disk.
         callbacks: More callbacks for `fit`, to show progress.
         observers: Callbacks that add values to an epoch's log, for its row of the history.
+        programs: Where to share what is compiled.
 
     Returns:
         The model of the selected epoch.
@@ -62,6 +65,8 @@ def train(
     """
     setup = set_up(experiment, run, splits, callbacks, observers)
     if not setup.finished:
+        if programs is not None:
+            programs.share(setup.model, experiment, TRAINING)
         with termination.graceful():
             setup.model.fit(
                 setup.batches,

@@ -8,6 +8,7 @@ initial weights depend.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -18,8 +19,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from keras_m3s.experiments.run_directory import RunBusyError
+from keras_m3s.registry import models
 from keras_m3s.study.plan import PlannedRun
 from keras_m3s.study.workspace import (
     BUSY,
@@ -33,6 +36,9 @@ from keras_m3s.study.workspace import (
     outcome_from_files,
 )
 from keras_m3s.utils import backend, termination, user_code
+
+if TYPE_CHECKING:  # it imports Keras
+    from keras_m3s.experiments.programs import Programs
 
 STDERR_LENGTH = 2000
 """Characters of a failed subprocess's standard error that its message quotes."""
@@ -211,24 +217,38 @@ def _train_and_test(
     try:
         backend.import_backend()
         from keras_m3s.experiments import drawn_tests, evaluation, replicated_run, run
+        from keras_m3s.experiments.programs import Programs
 
         splits = load_splits(planned[0].experiment.dataset, workspace)
+        # A model of one's own may depend on more than its variables: on constants that it drew.
+        own = models.is_own(planned[0].experiment.model)
+        programs = Programs() if own else _programs(workspace)
         runs = [(p.experiment, workspace.run_directory(p)) for p in planned]
         errors: list[Exception | None] = [None]
         if len(runs) > 1:
             errors = replicated_run.run_replicas(runs, splits, workspace.follow, wait)
         else:
-            run.run_experiment(*runs[0], splits, follow=workspace.follow, wait=wait)
+            run.run_experiment(
+                *runs[0], splits, follow=workspace.follow, wait=wait, programs=programs
+            )
     except Exception as error:
         return [error] * len(planned)
     for number, one in enumerate(planned):
         if errors[number] is None:
             try:
-                evaluation.run_retests(runs[number][1], splits["test"], one.retests)
-                drawn_tests.make(runs[number][1], splits, one.drawn)
+                evaluation.run_retests(runs[number][1], splits["test"], one.retests, programs)
+                drawn_tests.make(runs[number][1], splits, one.drawn, programs)
             except Exception as error:
                 errors[number] = error
     return errors
+
+
+@functools.lru_cache(maxsize=1)
+def _programs(workspace: Workspace) -> "Programs":
+    """What runs of models with cards have compiled in this process."""
+    from keras_m3s.experiments.programs import Programs
+
+    return Programs()
 
 
 def _outcome(planned: PlannedRun, workspace: Workspace, error: Exception | None) -> Outcome:
