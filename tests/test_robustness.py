@@ -1,7 +1,9 @@
 """What a model withstands: numbers worked out by hand, the same holes for all, any structure."""
 
 import csv
+import itertools
 import warnings
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -10,6 +12,7 @@ from keras import ops
 
 import keras_m3s as m3s
 from keras_m3s.evaluation.holes import HoledInputs
+from keras_m3s.evaluation.plot import draw_tables
 from keras_m3s.evaluation.robustness import combinations
 from keras_m3s.missing import apply, fixed_draws
 
@@ -136,6 +139,35 @@ def test_it_prints_keeps_and_draws(tmp_path):
     assert rows[-1]["absent"] == "gyro" and float(rows[0]["mae"]) == table.complete["mae"]
     table.plot(tmp_path / "table.png")
     assert (tmp_path / "table.png").stat().st_size > 10_000
+
+
+class MadeUp:
+    """A table of six modalities and three patterns."""
+
+    patterns = ("span", "frames", "modality")
+    complete: ClassVar = {"mae": 1.0}
+
+    def __init__(self, most_absent):
+        self.sets = [s for n in range(most_absent) for s in itertools.combinations("abcdef", n + 1)]
+
+    def curve(self, metric, pattern):
+        return [(rate, 1 + rate, 0.1) for rate in (0.0, 0.5)]
+
+    def rows(self):
+        return [{"absent": one, "mae": 1.0} for one in [None, *self.sets]]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("most_absent", "models"), [(0, 1), (0, 3), (2, 1), (2, 3)])
+def test_a_picture_is_no_wider_than_a_page(most_absent, models):
+    figure = draw_tables({str(n): [MadeUp(most_absent)] for n in range(models)}, "mae")
+    assert figure.get_size_inches()[0] <= 9.2
+    if most_absent:
+        figure.draw_without_rendering()
+        bars = figure.axes[-1]
+        boxes = [label.get_window_extent() for label in bars.get_yticklabels()]
+        assert len(boxes) == 6 + 15
+        assert all(low.y0 > high.y1 for low, high in itertools.pairwise(boxes)), "apart"
 
 
 def test_comparisons_are_paired(tmp_path):

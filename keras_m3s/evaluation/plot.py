@@ -19,6 +19,10 @@ class Table(Protocol):
 
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#6A5ACD", "#777777")
+PANEL = (4.6, 3.8)
+BAR_HEIGHT = 0.1
+"""Inches: width and height of a panel of curves, height of a bar."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 
@@ -33,7 +37,7 @@ def draw_table(table: Table, metric: str) -> Any:
 
 
 def draw_tables(tables: Mapping[str, Sequence[Table]], metric: str) -> Any:
-    """A figure of several models: a panel for each pattern, and one of absent modalities.
+    """A figure of several models: a panel for each pattern, beside them one of absent modalities.
 
     Args:
         tables: Name of a model -> the tables of its seeds.
@@ -44,10 +48,15 @@ def draw_tables(tables: Mapping[str, Sequence[Table]], metric: str) -> Any:
     first = next(iter(tables.values()))[0]
     single = len(tables) == 1
     absent = [row["absent"] for row in first.rows() if row["absent"]]
-    panels = (1 if single else len(first.patterns)) + bool(absent)
-    widths = [1.0] * (panels - bool(absent)) + ([1.0 + 0.05 * len(absent)] if absent else [])
-    figure = Figure(figsize=(4.6 * sum(widths), 3.8), layout="constrained")
-    grid = figure.subplots(1, panels, width_ratios=widths, squeeze=False)[0]
+    curves = 1 if single else len(first.patterns)
+    # Two columns, whatever the patterns and modalities: with bars the curves are the first.
+    columns = 1 if absent else min(2, curves)
+    rows = -(-curves // columns)
+    height = max(PANEL[1] * rows, BAR_HEIGHT * len(absent) * max(2, len(tables)))
+    width = PANEL[0] * (columns + bool(absent))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    places = figure.add_gridspec(rows, columns + bool(absent))
+    grid = [figure.add_subplot(places[divmod(at, columns)]) for at in range(curves)]
     for number, (name, members) in enumerate(tables.items()):
         for at, pattern in enumerate(first.patterns):
             axes = grid[0] if single else grid[at]
@@ -55,13 +64,13 @@ def draw_tables(tables: Mapping[str, Sequence[Table]], metric: str) -> Any:
             _curve(axes, members, metric, pattern, pattern if single else name, style)
             if not single:
                 axes.set_title(pattern)
-    for axes in grid[: panels - bool(absent)]:
+    for axes in grid:
         axes.set_xlabel("missing rate")
         axes.set_ylabel(metric)
         axes.legend(frameon=False)
         axes.grid(alpha=0.25)
     if absent:
-        _bars(grid[-1], tables, metric, absent)
+        _bars(figure.add_subplot(places[:, -1]), tables, metric, absent)
     return figure
 
 
@@ -96,6 +105,6 @@ def _bars(
         complete = float(np.mean([table.complete[metric] for table in tables]))
         axes.axvline(complete, color=COLORS[number % len(COLORS)], linestyle=":", linewidth=1)
     axes.set_yticks(range(len(absent)), [" + ".join(key) for key in absent], fontsize="small")
-    axes.invert_yaxis()
+    axes.set_ylim(len(absent) - 0.4, -0.6)
     axes.set_xlabel(f"{metric} without (dotted: nothing missing)")
     axes.grid(axis="x", alpha=0.25)
