@@ -37,9 +37,9 @@ class StudyProgress:
 
     def __enter__(self) -> "StudyProgress":
         self.started = time.monotonic()
-        states = run_states(self.planned, self.workspace)
-        self.printed = {key for key, state in states.items() if state.status == DONE}
-        self.seconds_before = self._seconds_done(states)
+        self.states = run_states(self.planned, self.workspace)
+        self.printed = {key for key, state in self.states.items() if state.status == DONE}
+        self.seconds_before = self._seconds_done(self.states)
         if self.printed:
             click.echo(f"{len(self.printed)} runs are already done")
         self.thread.start()
@@ -70,7 +70,10 @@ class StudyProgress:
         return rest * passed / done if done > 0 else rest / self.jobs
 
     def _print(self, last: bool = False) -> None:
-        states = run_states(self.planned, self.workspace)
+        # What is done stays done: of hundreds of runs, a second look is at the others alone.
+        states = self.states
+        undone = [p for p in self.planned if states[p.experiment.key].status != DONE]
+        states |= run_states(undone, self.workspace)
         ended = [key for key, state in states.items() if state.status in (DONE, FAILED)]
         counts = f"{len(ended)}/{len(self.planned)}"
         left = f"about {run_time.format_seconds(self.seconds_left(states))} left"
