@@ -31,6 +31,7 @@ NAMES_ONE = {
     "utils/backend.py": "tensorflow",
     "inference/onnx.py": "torch",
     "inference/saved_model.py": "tensorflow",
+    "experiments/programs.py": "jax",
     "experiments/replicas.py": "jax",
     "experiments/replica_program.py": "jax",
 }
