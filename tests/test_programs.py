@@ -5,14 +5,12 @@ import functools
 import keras
 import pytest
 
-from keras_m3s.experiments.programs import Programs
-from keras_m3s.experiments.run import run_experiment
-from keras_m3s.experiments.run_directory import RunDirectory
+from keras_m3s.experiments.programs import TRAINING, Programs
 from keras_m3s.models.base import BaseModel
 from keras_m3s.study import worker
 from keras_m3s.study.plan import Condition, PlannedRun
 from keras_m3s.study.workspace import DONE, Workspace, load_splits
-from tests.small import fitting, small
+from tests.small import small
 
 JAX = keras.backend.backend() == "jax"
 RETESTS = (Condition((0.6, 0.8)), Condition((0.5, 0.5), "frames"))
@@ -73,22 +71,15 @@ def test_a_second_seed_runs_the_programs_of_the_first(
     assert results[0] == results[1]
 
 
-@pytest.mark.skipif(not JAX, reason="other backends' programs hold their model's variables")
-def test_another_experiment_has_programs_of_its_own(splits, tmp_path, traced):
-    programs, counts = Programs(), []
-    for number, rate in enumerate((1e-3, 1e-3, 1e-4)):
-        before = len(traced)
-        experiment = small("misa", "spl-trn", epochs=1, seed=number, learning_rate=rate)
-        run = RunDirectory(tmp_path / str(number))
-        run_experiment(experiment, run, fitting(splits, "misa"), programs=programs)
-        counts.append(len(traced) - before)
-    assert counts[1] < counts[0] == counts[2]
-
-
-@pytest.mark.skipif(JAX, reason="JAX shares them")
-def test_other_backends_share_nothing():
+def test_only_runs_that_differ_in_their_seed_share():
     programs = Programs()
-    models = [keras.Sequential([keras.layers.Dense(1)]) for _ in range(2)]
-    for model in models:
-        programs.share(model, small("misa", "spl-trn"), "training")
-    assert models[1].train_function is None
+    first = small("misa", "spl-trn")
+    experiments = (first, first.replace(seed=1), first.replace(learning_rate=1e-4), first)
+    models = [keras.Sequential([keras.layers.Dense(1)]) for _ in experiments]
+    for model, experiment in zip(models, experiments, strict=True):
+        programs.share(model, experiment, TRAINING)
+        model.train_function = model.train_function or object()
+    traced = [model.train_function for model in models]
+    # On other backends a program holds its model's variables.
+    assert (traced[1] is traced[0]) == JAX
+    assert len({traced[0], traced[2], traced[3]}) == 3
