@@ -1,5 +1,6 @@
 """Run directories: nothing half-written, nothing mixed up."""
 
+import dataclasses
 import importlib.metadata
 
 import numpy as np
@@ -16,6 +17,8 @@ from keras_m3s.experiments.run_directory import (
     RunDirectory,
 )
 from keras_m3s.inference.predictions import RunModel
+from keras_m3s.meta.consistency import Consistency
+from keras_m3s.registry import methods
 
 pytestmark = pytest.mark.once
 
@@ -134,6 +137,29 @@ def test_versions_that_changed_are_noted(tmp_path, monkeypatch):
     for _ in range(2):  # once for each change
         assert run.read_json("environment.json") == {**first, "resumed": noted}
         record(run, "jax", splits)
+
+
+def test_a_method_whose_card_says_something_else(tmp_path, monkeypatch):
+    run, splits = RunDirectory(tmp_path), {"train": split()}
+    run.start(Experiment.of("d", "misa", "orig"))
+    record(run, "jax", splits)
+    begun(run)
+    card = methods.CARDS["orig"]
+    for same in (card, dataclasses.replace(card, title="as tables print it")):
+        monkeypatch.setitem(methods.CARDS, "orig", same)
+        check_data(run, splits)
+        record(run, "jax", splits)
+    for options in ({"consistency": 2.0}, {"consistency": Consistency(1.0)}):
+        other = dataclasses.replace(card, options=options)
+        monkeypatch.setitem(methods.CARDS, "orig", other)
+        for use in (lambda: record(run, "jax", splits), lambda: check_data(run, splits)):
+            with pytest.raises(
+                ChangedExperimentError, match=r"'orig' was .*'options': {}, .*and is .*consistency"
+            ):
+                use()
+    values = run.read_json("environment.json")
+    run.write_json("environment.json", {n: v for n, v in values.items() if n != "method"})
+    check_data(run, splits)  # a run of version 0.1.0
 
 
 def test_data_on_disk_has_fingerprints_of_its_own(tmp_path):

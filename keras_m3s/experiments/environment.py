@@ -1,12 +1,14 @@
-"""What a run was made with, in its environment.json: data, backend, package versions.
+"""What a run was made with, in its environment.json: data, method, backend, package versions.
 
 It is written when training starts at the first epoch and kept from then on. Whenever the run is
-used again, to resume training, to test it or for its results, the data must still be the same; it
-is resumed on its own backend only. Other package versions are noted, not refused.
+used again, to resume training, to test it or for its results, the data must still be the same, and
+what the method's card says of training; it is resumed on its own backend only. Other package
+versions are noted, not refused.
 """
 
 import contextlib
 import importlib.metadata
+import json
 import platform
 import warnings
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from keras_m3s.experiments.run_directory import (
     DamagedRunError,
     RunDirectory,
 )
+from keras_m3s.registry import methods
 
 FILE = "environment.json"
 
@@ -40,12 +43,13 @@ SHOWN = 8
 """Digits of a fingerprint in messages."""
 
 
-def environment(backend: str, data: Mapping[str, str]) -> dict[str, Any]:
+def environment(backend: str, data: Mapping[str, str], method: str | None = None) -> dict[str, Any]:
     """Versions of what the numbers depend on.
 
     Args:
         backend: Name of the Keras backend.
         data: Fingerprint of each split.
+        method: Name of the training method, whose card is kept.
     """
     versions = {}
     for package in PACKAGES:
@@ -57,6 +61,7 @@ def environment(backend: str, data: Mapping[str, str]) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": versions,
         "data": dict(data),
+        **({"method": _of_card(method)} if method else {}),
     }
 
 
@@ -72,10 +77,11 @@ def record(run: RunDirectory, backend: str, splits: Mapping[str, SplitLike]) -> 
         splits: The data.
 
     Raises:
-        ChangedExperimentError: The run resumes, and its data or backend differ from those before.
+        ChangedExperimentError: The run resumes, and its data, method or backend differ from those
+            before.
         DamagedRunError: Its environment.json cannot be read.
     """
-    now = environment(backend, _fingerprints(splits))
+    now = environment(backend, _fingerprints(splits), _method(run))
     epochs_done = next((done for done, _ in run.checkpoints), 0)
     before = _read(run) if epochs_done else None
     if before is None:
@@ -88,6 +94,7 @@ def record(run: RunDirectory, backend: str, splits: Mapping[str, SplitLike]) -> 
             "the directory to begin anew."
         )
     _require_same_data(run, before, now["data"])
+    _require_same_method(run, before)
     merged = {**before, "data": {**now["data"], **before["data"]}}
     if changed := _changed_versions(before, now):
         known = ", ".join(f"{package} {a} then, {b} now" for package, (a, b) in changed.items())
@@ -115,13 +122,15 @@ def check_data(run: RunDirectory, splits: Mapping[str, SplitLike]) -> None:
         splits: Those that are about to be used. A split that the run did not have is not checked.
 
     Raises:
-        ChangedExperimentError: A split has other data than the run's.
+        ChangedExperimentError: A split has other data than the run's, or the run's method is not
+            what it was.
         DamagedRunError: Its environment.json cannot be read.
     """
     before = _read(run)
     if before is not None:
         known = {name: split for name, split in splits.items() if name in before["data"]}
         _require_same_data(run, before, _fingerprints(known))
+        _require_same_method(run, before)
 
 
 def _read(run: RunDirectory) -> dict[str, Any] | None:
@@ -160,6 +169,40 @@ def _require_same_data(
             f"A run must keep its data. Received: {run.path}, whose data of that name has changed "
             f"({listed}; fingerprints). Bring the old data back, choose another directory, or "
             "delete this one."
+        )
+
+
+def _method(run: RunDirectory) -> str | None:
+    """Name of a run's method; `None` of a directory where no run was started."""
+    with contextlib.suppress(FileNotFoundError):
+        return run.experiment().method
+    return None
+
+
+def _of_card(method: str) -> dict[str, Any]:
+    """What a method's card says of training, as it is read back from a file."""
+
+    def described(option: Any) -> Any:
+        config = option.get_config() if hasattr(option, "get_config") else None
+        return {"class": type(option).__qualname__, "config": config}
+
+    card = methods.CARDS[method]
+    said = {"wrapper": card.wrapper, "options": dict(card.options), "holes": dict(card.holes)}
+    found: dict[str, Any] = json.loads(json.dumps(said, default=described))
+    return found
+
+
+def _require_same_method(run: RunDirectory, before: Mapping[str, Any]) -> None:
+    """Raises `ChangedExperimentError` if the card of the run's method says something else now."""
+    method, then = _method(run), before.get("method")
+    if method is None or then is None:  # of version 0.1.0
+        return
+    now = _of_card(method)
+    if then != now:
+        raise ChangedExperimentError(
+            f"The card of a run's method must keep its wrapper, options and holes. Received: "
+            f"{run.path}, where {method!r} was {then}, and is {now} now. Give the new card another "
+            "name, or delete the directory."
         )
 
 
