@@ -19,11 +19,11 @@ class Table(Protocol):
 
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#6A5ACD", "#777777")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+
 PANEL = (4.6, 3.8)
 BAR_HEIGHT = 0.1
 """Inches: width and height of a panel of curves, height of a bar."""
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 
 def draw_table(table: Table, metric: str) -> Any:
