@@ -9,7 +9,7 @@ import pytest
 from keras_m3s import data
 from keras_m3s.data.streaming import StreamedSplit
 from keras_m3s.experiments.config import Experiment
-from keras_m3s.experiments.environment import add_data, check_data, environment, record
+from keras_m3s.experiments.environment import add_data, check_unchanged, environment, record
 from keras_m3s.experiments.evaluation import retest
 from keras_m3s.experiments.run_directory import (
     ChangedExperimentError,
@@ -94,7 +94,7 @@ def test_a_run_that_resumes_keeps_its_data_and_backend(tmp_path):
     begun(run)
     kept = (tmp_path / "environment.json").read_bytes()
     record(run, "jax", {**splits, "valid": split("valid")})
-    for check in (lambda new: record(run, "jax", new), lambda new: check_data(run, new)):
+    for check in (lambda new: record(run, "jax", new), lambda new: check_unchanged(run, new)):
         with pytest.raises(ChangedExperimentError, match=r"must keep its data. Received: .*\(valid: \w{8} then, \w{8} now;"):  # fmt: skip
             check({**splits, "valid": split("valid", 1.0)})
     with pytest.raises(ChangedExperimentError, match="must be resumed on the backend .*begun with jax, now torch. Set KERAS_BACKEND=jax"):  # fmt: skip
@@ -113,9 +113,9 @@ def test_a_run_that_starts_over_takes_the_data_there_is(tmp_path):
 
 def test_a_split_that_a_run_did_not_have_is_added(tmp_path):
     run = RunDirectory(tmp_path)
-    check_data(run, {"test": split("test")})  # without environment.json nothing is known
+    check_unchanged(run, {"test": split("test")})  # without environment.json nothing is known
     record(run, "jax", {"train": split()})
-    check_data(run, {"test": split("test")})
+    check_unchanged(run, {"test": split("test")})
     add_data(run, {"test": split("test")})
     with pytest.raises(ChangedExperimentError, match=r"\(test: "):
         add_data(run, {"test": split("test", 1.0)})
@@ -147,19 +147,19 @@ def test_a_method_whose_card_says_something_else(tmp_path, monkeypatch):
     card = methods.CARDS["orig"]
     for same in (card, dataclasses.replace(card, title="as tables print it")):
         monkeypatch.setitem(methods.CARDS, "orig", same)
-        check_data(run, splits)
+        check_unchanged(run, splits)
         record(run, "jax", splits)
     for options in ({"consistency": 2.0}, {"consistency": Consistency(1.0)}):
         other = dataclasses.replace(card, options=options)
         monkeypatch.setitem(methods.CARDS, "orig", other)
-        for use in (lambda: record(run, "jax", splits), lambda: check_data(run, splits)):
+        for use in (lambda: record(run, "jax", splits), lambda: check_unchanged(run, splits)):
             with pytest.raises(
                 ChangedExperimentError, match=r"'orig' was .*'options': {}, .*and is .*consistency"
             ):
                 use()
     values = run.read_json("environment.json")
     run.write_json("environment.json", {n: v for n, v in values.items() if n != "method"})
-    check_data(run, splits)  # a run of version 0.1.0
+    check_unchanged(run, splits)  # a run of version 0.1.0
 
 
 def test_data_on_disk_has_fingerprints_of_its_own(tmp_path):
@@ -172,10 +172,10 @@ def test_data_on_disk_has_fingerprints_of_its_own(tmp_path):
     begun(run)
     for use in (split(), streamed):
         record(run, "jax", {"train": use})
-        check_data(run, {"train": use})
+        check_unchanged(run, {"train": use})
     digest[0] = "b" * 64
     with pytest.raises(ChangedExperimentError, match=r"\(train: aaaaaaaa then, bbbbbbbb now"):
-        check_data(run, {"train": streamed})
+        check_unchanged(run, {"train": streamed})
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"data": ["train"]}', '{"packages": null}'])
@@ -183,7 +183,7 @@ def test_a_damaged_environment(text, tmp_path):
     run = RunDirectory(tmp_path)
     begun(run)
     (tmp_path / "environment.json").write_text(text)
-    for use in (lambda: record(run, "jax", {"train": split()}), lambda: check_data(run, {})):
+    for use in (lambda: record(run, "jax", {"train": split()}), lambda: check_unchanged(run, {})):
         with pytest.raises(DamagedRunError, match="environment.json must be"):
             use()
 

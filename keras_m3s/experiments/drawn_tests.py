@@ -77,13 +77,13 @@ def make(
     Raises: as `keras_m3s.experiments.evaluation.retest`.
     """
     # Imports Keras, which reading does without.
-    from keras_m3s.experiments.environment import check_data
+    from keras_m3s.experiments.environment import check_unchanged
     from keras_m3s.experiments.evaluation import Tester
 
     left = [test for test in tests if not read(run, test)]
     if not left:
         return
-    check_data(run, {test.split: splits[test.split] for test in left})
+    check_unchanged(run, {test.split: splits[test.split] for test in left})
     tester = Tester(run, programs)
     for test in left:
         rate, pattern, own = test.condition

@@ -107,15 +107,15 @@ def record(run: RunDirectory, backend: str, splits: Mapping[str, SplitLike]) -> 
 
 
 def add_data(run: RunDirectory, splits: Mapping[str, SplitLike]) -> None:
-    """As `check_data`, and records the splits that the run did not have so far."""
-    check_data(run, splits)
+    """As `check_unchanged`, and records the splits that the run did not have so far."""
+    check_unchanged(run, splits)
     before = _read(run)
     if before is not None and not set(splits) <= set(before["data"]):
         run.write_json(FILE, {**before, "data": {**_fingerprints(splits), **before["data"]}})
 
 
-def check_data(run: RunDirectory, splits: Mapping[str, SplitLike]) -> None:
-    """Checks that a run was made with these data, as far as its directory says.
+def check_unchanged(run: RunDirectory, splits: Mapping[str, SplitLike]) -> None:
+    """Checks that a run was made with these data and this method, as far as its directory says.
 
     Args:
         run: A run that has been trained.

@@ -11,7 +11,7 @@ from keras_m3s.experiments.averaging import averaged
 from keras_m3s.experiments.build import fixed_batches, transform
 from keras_m3s.experiments.checkpoints import best_model
 from keras_m3s.experiments.config import Experiment
-from keras_m3s.experiments.environment import add_data, check_data
+from keras_m3s.experiments.environment import add_data, check_unchanged
 from keras_m3s.experiments.programs import Programs
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.meta.with_missing import WithMissing
@@ -218,7 +218,7 @@ def retest_draws(
     Raises: as `retest`.
     """
     tester = Tester(run)
-    check_data(run, {split.name: split})
+    check_unchanged(run, {split.name: split})
     experiment = tester.experiment
     rate = missing_rate or experiment.test_missing_rate
     return tester.scores(split, Condition(rate, pattern or experiment.pattern), draws)
@@ -288,7 +288,7 @@ def run_retests(
 
     Raises: as `retest`.
     """
-    check_data(run, {split.name: split})
+    check_unchanged(run, {split.name: split})
     tester: Tester | None = None
     for condition in (Condition(*one) for one in conditions):
         if run.retested(*condition):

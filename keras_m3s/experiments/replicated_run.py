@@ -16,7 +16,7 @@ from keras_m3s.experiments import training
 from keras_m3s.experiments.build import validation_batches
 from keras_m3s.experiments.checkpoints import RunCheckpoint, best_model
 from keras_m3s.experiments.config import Experiment
-from keras_m3s.experiments.environment import check_data
+from keras_m3s.experiments.environment import check_unchanged
 from keras_m3s.experiments.evaluation import TestMetrics, evaluate
 from keras_m3s.experiments.programs import Programs
 from keras_m3s.experiments.replicas import build_variables, check_backend, fit_replicas
@@ -69,7 +69,7 @@ def run_replicas(
             if errors[seed] is None and run.complete:
                 with _record_error(errors, seed):
                     run.start(experiment)
-                    check_data(run, splits)
+                    check_unchanged(run, splits)
         left = {
             seed: (experiment, run)
             for seed, (experiment, run) in by_seed.items()

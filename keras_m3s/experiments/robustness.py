@@ -8,7 +8,7 @@ import numpy as np
 from keras_m3s.data.split import SplitLike
 from keras_m3s.evaluation import RobustnessTable, robustness
 from keras_m3s.experiments.checkpoints import best_model
-from keras_m3s.experiments.environment import check_data
+from keras_m3s.experiments.environment import check_unchanged
 from keras_m3s.experiments.evaluation import score
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.registry import metrics
@@ -45,7 +45,7 @@ def run_robustness(
     Raises: as `keras_m3s.experiments.evaluation.retest`.
     """
     model = best_model(run)
-    check_data(run, {split.name: split})
+    check_unchanged(run, {split.name: split})
     experiment = run.experiment()
 
     def scored(labels: Any, predictions: Any) -> dict[str, float]:

@@ -6,7 +6,7 @@ import keras
 
 from keras_m3s.data.split import SplitLike
 from keras_m3s.experiments.config import Experiment
-from keras_m3s.experiments.environment import check_data
+from keras_m3s.experiments.environment import check_unchanged
 from keras_m3s.experiments.evaluation import TestMetrics, evaluate
 from keras_m3s.experiments.programs import Programs
 from keras_m3s.experiments.run_directory import RunDirectory
@@ -52,5 +52,5 @@ def run_experiment(
                 trained = train(experiment, run, splits, callbacks, observers, programs)
                 return evaluate(trained, run, splits["test"], programs)
     run.start(experiment)
-    check_data(run, splits)
+    check_unchanged(run, splits)
     return run.read_json("metrics.json")

@@ -202,9 +202,9 @@ def _is_finished(planned: PlannedRun, workspace: Workspace) -> bool:
     if not workspace.has_results(planned):
         return False
     backend.import_backend()
-    from keras_m3s.experiments.environment import check_data
+    from keras_m3s.experiments.environment import check_unchanged
 
-    check_data(run, load_splits(planned.experiment.dataset, workspace))
+    check_unchanged(run, load_splits(planned.experiment.dataset, workspace))
     return True
 
 
