@@ -1,5 +1,7 @@
 """T(X;F): distribution of the holes, where they fall, and what they leave alone."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -271,6 +273,13 @@ def test_bad_rates(rate):
         ValueError, match="`missing_rate` must be a range .* Received: missing_rate="
     ):
         MissingModality(rate)
+
+
+@pytest.mark.parametrize("fill", [float("nan"), "mean", {"audio": 1.0, "text": "learned"}])
+def test_bad_fill(fill):
+    message = "`fill` must be .* 'learned' for all modalities. Received: fill="
+    with pytest.raises(ValueError, match=message + re.escape(repr(fill))):
+        MissingModality(fill=fill)
 
 
 def test_bad_axis_and_no_modality():

@@ -1,4 +1,4 @@
-"""What a wrapper can wrap."""
+"""What a wrapper can wrap, and with what."""
 
 from typing import Any
 
@@ -19,11 +19,7 @@ def check_arguments(model: Any, missing: Any, site: Any) -> None:
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: {type(model).__name__}.")
-    if missing is not None and not isinstance(missing, MissingModality):
-        raise ValueError(
-            "`missing` must be a keras_m3s.MissingModality layer or None. "
-            f"Received: {type(missing).__name__}."
-        )
+    check_missing(missing, "missing")
     if site not in SITES:
         raise ValueError(f"`site` must be one of {SITES}. Received: site={site!r}.")
     if site == "encoded" and not (hasattr(model, "encode") and hasattr(model, "fuse")):
@@ -38,3 +34,18 @@ def check_arguments(model: Any, missing: Any, site: Any) -> None:
                 f"call. Received: {type(model).__name__}.{step}. Put its loss into "
                 "`compute_loss` or `add_loss`."
             )
+
+
+def check_missing(layer: Any, name: str) -> None:
+    """Raises `ValueError` if an argument is not a transform, nor `None`."""
+    if layer is not None and not isinstance(layer, MissingModality):
+        raise ValueError(
+            f"`{name}` must be a keras_m3s.MissingModality layer or None. "
+            f"Received: {type(layer).__name__}."
+        )
+
+
+def check_steps(steps: Any, name: str) -> None:
+    """Raises `ValueError` if an argument is not a number of inner steps."""
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+        raise ValueError(f"`{name}` must be an int >= 0. Received: {name}={steps!r}.")

@@ -151,6 +151,11 @@ class Consistency:
         """Raises `ValueError` if a weight is for an output that there is not."""
         names = set(_paired(outputs, outputs))
         given = set(self.weight) if isinstance(self.weight, Mapping) else set()
+        if given and names == {""}:
+            raise ValueError(
+                "`consistency` must be a number for a model with one output. "
+                f"Received: weights for {sorted(given)}."
+            )
         if given - names:
             raise ValueError(
                 f"`consistency` must name outputs of the model, {sorted(names)}. "

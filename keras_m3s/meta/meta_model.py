@@ -29,6 +29,7 @@ from keras_m3s.meta import (
     reptile,
     rows,
 )
+from keras_m3s.meta.arguments import check_missing, check_steps
 from keras_m3s.meta.copying import copy_of
 from keras_m3s.meta.functional import Batch, LossOutput, OfOptimizer, State, Tensor, Values
 from keras_m3s.meta.inner_optimizers import InnerOptimizer
@@ -106,10 +107,7 @@ class MetaModel(WithMissing):
         **kwargs: Any,
     ) -> None:
         super().__init__(model, **kwargs)
-        if not isinstance(inner_steps, int) or isinstance(inner_steps, bool) or inner_steps < 0:
-            raise ValueError(
-                f"`inner_steps` must be an int >= 0. Received: inner_steps={inner_steps!r}."
-            )
+        check_steps(inner_steps, "inner_steps")
         rates = inner_learning_rate
         rates = dict(rates) if isinstance(rates, Mapping) else {"": rates}
         for pattern, rate in rates.items():
@@ -124,6 +122,7 @@ class MetaModel(WithMissing):
             )
         if not isinstance(tasks, int) or isinstance(tasks, bool) or tasks < 1:
             raise ValueError(f"`tasks` must be an int >= 1. Received: tasks={tasks!r}.")
+        check_missing(support_missing, "support_missing")
         if support_missing is not None and (self.missing is None or self.site != "raw"):
             raise ValueError(
                 "`support_missing` must go with `missing`, which cuts the query rows, and with "
@@ -275,8 +274,11 @@ class MetaModel(WithMissing):
             `WithMissing` if this has a `missing` layer.
 
         Raises:
-            ValueError: If the model cannot be copied, which takes a `get_config`.
+            ValueError: `steps` is not an int >= 0, or the model cannot be copied, which takes a
+                `get_config`.
         """
+        steps = self.inner_steps if steps is None else steps
+        check_steps(steps, "steps")
         if not self.model.built:
             self(x, training=False)
         batch = keras.tree.map_structure(
@@ -288,7 +290,6 @@ class MetaModel(WithMissing):
             [ops.convert_to_tensor(v.value) for v in self.metrics_variables],
         )
         inner = self._inner_loop(theta, state, None)
-        steps = self.inner_steps if steps is None else steps
         inner = dataclasses.replace(
             inner, steps=steps, transform=lambda given: given, first_order=True
         )

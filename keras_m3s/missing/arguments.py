@@ -79,22 +79,22 @@ Fill = float | list[float]
 def as_fillings(fill: Any) -> float | dict[str, Fill]:
     """Returns `fill` as a number, or a dict of numbers and of lists of such."""
     if isinstance(fill, Mapping):
-        return {name: _filling(value) for name, value in fill.items()}
-    return _number(fill)
+        return {name: _filling(value, fill) for name, value in fill.items()}
+    return _number(fill, fill)
 
 
-def _filling(value: Any) -> Fill:
+def _filling(value: Any, fill: Any) -> Fill:
     if np.ndim(value) == 1 and not isinstance(value, str):
-        return [_number(one) for one in np.asarray(value).tolist()]
-    return _number(value)
+        return [_number(one, fill) for one in np.asarray(value).tolist()]
+    return _number(value, fill)
 
 
-def _number(value: Any) -> float:
+def _number(value: Any, fill: Any) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not np.isfinite(value):
         raise ValueError(
             "`fill` must be a finite number, a dict from modalities to such or to a number for "
-            f"each channel, or 'learned'. Received: fill={value!r}."
+            f"each channel, or 'learned' for all modalities. Received: fill={fill!r}."
         )
     return float(value)
 

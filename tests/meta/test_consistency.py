@@ -240,6 +240,15 @@ def test_a_teacher_that_returns_something_else_is_refused(monkeypatch):
         wrapped.train_on_batch(X, Y)
 
 
+@pytest.mark.once
+def test_weights_by_name_need_several_outputs():
+    settings = Consistency({"score": 1.0})
+    with pytest.raises(ValueError, match=r"must be a number for a model with one output"):
+        settings.check_names(np.zeros((2, 1)))
+    with pytest.raises(ValueError, match=r"must name outputs of the model, \['class'\]"):
+        settings.check_names({"class": np.zeros((2, 1))})
+
+
 def test_classes_and_outputs_by_name():
     inputs = keras.Input((4,), name="x")
     outputs = {"kind": keras.layers.Dense(3, name="k")(inputs),

@@ -250,6 +250,10 @@ def test_a_batch_must_hold_whole_tasks():
         ({"tasks": 0}, "`tasks` must be an int >= 1"),
         ({"inner_optimizer": "lion"}, "`inner_optimizer` must be one of"),
         ({"support_missing": m3s.MissingModality()}, "must go with `missing`"),
+        (
+            {"missing": m3s.MissingModality(), "support_missing": 0.5},
+            "`support_missing` must be a keras_m3s.MissingModality layer or None. Received: float",
+        ),
     ],
 )
 def test_wrong_settings(settings, message):

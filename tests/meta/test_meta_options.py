@@ -128,6 +128,15 @@ def test_adapt_takes_inner_steps_on_a_copy(steps):
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("steps", [-1, 1.5, True])
+def test_steps_that_cannot_be_taken_are_refused(steps):
+    meta = m3s.MetaModel(network())
+    meta.compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match=f"`steps` must be an int >= 0. Received: steps={steps}"):
+        meta.adapt(X, Y, steps)
+
+
 def test_an_adapted_copy_takes_what_was_never_measured():
     meta = wrapped(inner_steps=2)
     x = {**X, "left": X["left"].copy()}
