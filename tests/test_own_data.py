@@ -145,7 +145,7 @@ def nan(folder):
 
 
 BROKEN = {
-    "no label.csv": (lambda f: (f / "label.csv").unlink(), "a folder of .npy with label.csv. Received: clips to predict"),
+    "no label.csv": (lambda f: (f / "label.csv").unlink(), "must have splits and labels: arrays named as train/audio .* a folder of .npy with label.csv. Received: clips to predict"),
     "no table": (lambda f: (f / "label.csv").write_bytes(b"\xff\xfe\x00"), "table in UTF-8"),
     "no lines": (lambda f: (f / "label.csv").write_text("video_id,clip_id,label,mode\n"), "at least one line"),
     "no mode": (at(2, mode=""), "line 4: must have a value"),

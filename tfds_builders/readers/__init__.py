@@ -73,8 +73,10 @@ def read(path: Any) -> dict[str, Segments]:
             warnings.simplefilter("ignore", UserWarning)
             commands = reader.commands(source)
         raise DataError(
-            f"{formats.place(path)} must be in MMSA's schema (.pkl, .npz), or a folder of .npy "
-            f"with label.csv. Received: {kind}. That is read by `{'`, `'.join(commands)}`."
+            f"{formats.place(path)} must have splits and labels: arrays named as train/audio and "
+            "train/label (.npz, or folders of .npy), tables with a description, MMSA's schema "
+            "(.pkl, .npz), or a folder of .npy with label.csv. "
+            f"Received: {kind}. That is read by `{'`, `'.join(commands)}`."
         )
     splits = reader.read(source)
     if splits["train"].scores == SENTIMENT:
@@ -99,8 +101,9 @@ def _unknown(source: Source) -> DataError:
         except DataError as error:
             return error
     must = (
-        f"{place} must be features in MMSA's schema (.pkl, .npz), a folder of .npy with label.csv, "
-        "or files of MISA, MMIM, MAG-BERT, the CMU-MultimodalSDK or MMIN."
+        f"{place} must be arrays named as train/audio (.npz, or folders of .npy), features in "
+        "MMSA's schema (.pkl, .npz), a folder of .npy with label.csv, or files of MISA, MMIM, "
+        "MAG-BERT, the CMU-MultimodalSDK or MMIN."
     )
     if known.name == formats.FOLDER:
         names = sorted(path.name for path in source.path.iterdir())
