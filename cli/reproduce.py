@@ -174,7 +174,7 @@ def find_data(
 
     if only is not None:
         name = str(pathlib.Path(only).expanduser()) if dataset_cards.is_file(only) else only
-        if not dry_run and not dataset_cards.is_file(name):
+        if not dry_run:
             _prepare(name, data_dir, manual_dir)
         return plan.on_one_dataset(name), {}
     wanted = plan.paper_datasets()
@@ -201,8 +201,11 @@ def find_data(
 
 def _prepare(name: str, data_dir: pathlib.Path | None, manual_dir: pathlib.Path | None) -> None:
     from keras_m3s import data
+    from keras_m3s.data import builders
     from keras_m3s.study.workspace import manual_dir_of
 
+    if dataset_cards.is_file(name):
+        return builders.check_own(name)  # once, not in each of many runs
     name, config = dataset_cards.split_name(name)
     data.prepare(name, data_dir, manual_dir_of(name, _text(manual_dir)), config)
 

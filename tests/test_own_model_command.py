@@ -106,6 +106,20 @@ def test_what_is_wrong_is_one_line(file, tmp_path):
 
 
 @pytest.mark.once
+def test_a_file_of_another_layout_is_said_before_any_run(file, tmp_path):
+    np.savez(tmp_path / "parts.npz", acc=np.ones((4, 5, 3)), label=np.arange(4))
+    model = ["--model", f"{tmp_path / 'net.py'}:build", "--runs", tmp_path / "runs"]
+    for command in (["compare"], ["reproduce", "alpha"], ["reproduce", "recipe"]):
+        for name, message in (
+            ("parts.npz", "must have splits"),
+            ("no.npz", "must lie at the path"),
+        ):
+            shown = failing(*command, *model, "--dataset", tmp_path / name)
+            assert message in shown and len(shown.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.once
 def test_studies_of_it(file, tmp_path):
     model = f"{tmp_path / 'net.py'}:build"
     for study in FURTHER_STUDIES:

@@ -38,6 +38,20 @@ def inspect(path: str | os.PathLike[str]) -> Any:
     return module("inspection").inspect(pathlib.Path(path).expanduser())
 
 
+def check_own(path: str | os.PathLike[str]) -> None:
+    """Raises what `load` would of a file or folder of another layout; its values are not checked.
+
+    Args:
+        path: Of a user's own data, with splits and labels.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: it is of another layout.
+    """
+    readers = module("readers")
+    readers.find_own(readers.Source(pathlib.Path(path).expanduser()))
+
+
 def unlabelled(path: str | os.PathLike[str], split: str | None = None) -> Any:
     """Features to predict from: no labels needed, any modality absent, any clip or step missing.
 

@@ -66,6 +66,19 @@ def read(path: Any) -> dict[str, Segments]:
             it breaks its own.
     """
     source = Source(path)
+    splits = find_own(source).read(source)
+    if splits["train"].scores == SENTIMENT:
+        warn_narrow(formats.place(path), splits)
+    return splits
+
+
+def find_own(source: Source) -> OwnReader:
+    """The reader of a user's own data, which has splits and labels.
+
+    Raises:
+        DataError: It is of another layout, or no reader recognises it.
+        FileNotFoundError: The path does not exist.
+    """
     reader = find(source)
     if not isinstance(reader, OwnReader):
         kind = reader.kind(source)
@@ -73,15 +86,12 @@ def read(path: Any) -> dict[str, Segments]:
             warnings.simplefilter("ignore", UserWarning)
             commands = reader.commands(source)
         raise DataError(
-            f"{formats.place(path)} must have splits and labels: arrays named as train/audio and "
-            "train/label (.npz, or folders of .npy), tables with a description, MMSA's schema "
-            "(.pkl, .npz), or a folder of .npy with label.csv. "
+            f"{formats.place(source.path)} must have splits and labels: arrays named as "
+            "train/audio and train/label (.npz, or folders of .npy), tables with a description, "
+            "MMSA's schema (.pkl, .npz), or a folder of .npy with label.csv. "
             f"Received: {kind}. That is read by `{'`, `'.join(commands)}`."
         )
-    splits = reader.read(source)
-    if splits["train"].scores == SENTIMENT:
-        warn_narrow(formats.place(path), splits)
-    return splits
+    return reader
 
 
 _ENDINGS = {
