@@ -14,8 +14,6 @@ weights are one thing.
 
 Reference: Zhang, Wang, Yu, "Towards robust multimodal sentiment analysis with incomplete data",
 NeurIPS 2024; code Haoyu-ha/LNLN, 80a052c.
-
-More than 350 lines: a third of them document the arguments.
 """
 
 from collections.abc import Iterator, Mapping
