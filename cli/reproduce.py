@@ -303,8 +303,9 @@ def finish(runs_dir: pathlib.Path, quick: bool, title: str = "M3S, the study") -
 
 
 def command_line(context: click.Context) -> str:
-    """The command with the arguments and options that were given."""
-    words = context.command_path.split()
+    """The command with the arguments and options that were given, those of the group first."""
+    words = [] if context.parent is None else [command_line(context.parent)]
+    words.append(shlex.quote(context.info_name or ""))
     for parameter in context.command.params:
         name = parameter.name or ""
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
@@ -312,13 +313,13 @@ def command_line(context: click.Context) -> str:
             continue
         value = context.params[name]
         if isinstance(parameter, click.Argument):
-            words.append(str(value))
+            words.append(shlex.quote(str(value)))
         elif isinstance(value, bool):
             words.append(parameter.opts[0])
         else:
             for one in value if isinstance(value, tuple) else (value,):
-                words += [parameter.opts[0], str(one)]
-    return shlex.join(words)
+                words += [parameter.opts[0], shlex.quote(str(one))]
+    return " ".join(words)
 
 
 def rate(values: tuple[float, float]) -> str:

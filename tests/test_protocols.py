@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -209,13 +210,15 @@ def test_the_command_prints_itself_on_its_page(tmp_path, monkeypatch):
     monkeypatch.setattr(protocols, "CARDS", short)
     monkeypatch.setattr("keras_m3s.study.plan.QUICK_SETTINGS", {"epochs": 3, "batch_size": 32})
     where = ["--runs", str(tmp_path / "runs"), "--seeds", "1", "--jobs", "1", "--quick"]
-    result = CliRunner().invoke(
-        main, ["reproduce", "protocols", "--protocol", "p3", "--model", "self_mm", *where]
-    )
+    backend = keras.backend.backend()
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    study = ["reproduce", "protocols", "--protocol", "p3", "--model", "self_mm"]
+    result = CliRunner().invoke(main, ["--backend", backend, *study, *where])
     assert result.exit_code == 0, result.output
     page = (tmp_path / "runs" / "report" / "report.md").read_text()
     (command,) = [line for line in page.splitlines() if line.startswith("- Command: `")]
-    for given in ("reproduce protocols ", "--model self_mm", "--protocol p3", "--quick --jobs 1"):
+    assert f"--backend {backend} reproduce protocols " in command, command
+    for given in ("--model self_mm", "--protocol p3", "--quick --jobs 1"):
         assert given in command, command
     assert "· P3 · MAE" in page
     assert page.count("| Self-MM | ORIG") >= 3
