@@ -147,18 +147,23 @@ def test_a_study_of_it_runs(file, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "rate", "absent", "metric", "least"),
-    [("har", 5e-3, "watch_gyro", "UAR", 0.6), ("icu", 3e-3, "chemistry", "AUROC", 0.79)],
+    ("name", "absent", "least"),
+    [("har", "watch_gyro", {"Acc": 0.72, "UAR": 0.55}), ("icu", "chemistry", {"AUROC": 0.79})],
 )
-def test_real_sensors(name, rate, absent, metric, least, shared_dir, tmp_path):
-    """The mean of three seeds: a single one differs by .03, by the backend's random numbers alone."""
+def test_real_sensors(name, absent, least, shared_dir, tmp_path):
+    """The mean of three seeds is four deviations of such a mean or more above the least.
+
+    Over 18 seeds of HAR, Acc is .781 +- .023 and UAR .646 +- .039 (one activity has 11 test windows);
+    over 12 of ICU, AUROC is .817 +- .006. The commonest class alone has an Acc of .55 in HAR.
+    """
     file = shared_dir / "data" / name / f"{name}.npz"
     if not file.is_file():
         pytest.skip(f"{name}.npz is not there")
     model = f"{EXAMPLES / name}.py:build"
-    settings = ("--batch-size", 128, "--learning-rate", rate)
+    settings = ("--batch-size", 128, "--learning-rate", 3e-3)
     short = ("--epochs", 2)
     shown = from_file_to_export(file, model, tmp_path, absent, settings, short, seeds=3)
     table = [re.split(r"\s{2,}", s) for s in shown.splitlines() if s.startswith(("Method", "ORIG"))]
-    mean = dict(zip(*table, strict=True))[metric].split(" ± ")[0]
-    assert float(mean) >= least
+    means = dict(zip(*table, strict=True))
+    for metric, value in least.items():
+        assert float(means[metric].split(" ± ")[0]) >= value, metric
