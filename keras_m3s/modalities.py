@@ -5,7 +5,9 @@ A batch is a dict of arrays. Feature keys are the modality names themselves: seq
 `vision` and `text`, other data has what it names. `text_bert` `(batch, 3, steps)` int holds token
 ids, mask and segments where the model reads tokens. `*_length` `(batch,)` int counts true steps,
 `index` `(batch,)` int is the row in the data set, `draws` `(batch, modalities, 2)` float are the
-two uniforms per modality that decide a hole (see `keras_m3s.missing`).
+two uniforms per modality that decide a hole (see `keras_m3s.missing`). For models that learn from
+what is missing, `complement` holds by modality what the holes removed, and `complete` the same
+modalities before the holes, NaN where nothing was measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +19,11 @@ TEXT_BERT = "text_bert"
 INDEX = "index"
 DRAWS = "draws"
 COMPLEMENT = "complement"
+COMPLETE = "complete"
 MISSING_INDEX = "missing_index"
+TEXT_MISSING_RATE = "text_missing_rate"
 
-NO_MODALITIES = (DRAWS, COMPLEMENT, INDEX, MISSING_INDEX)
+NO_MODALITIES = (DRAWS, COMPLEMENT, COMPLETE, INDEX, MISSING_INDEX, TEXT_MISSING_RATE)
 SUFFIXES = ("_length", "_present")
 """Of entries that belong to a modality and are none themselves."""
 

@@ -15,8 +15,8 @@ from keras_m3s.experiments.averaging import averaged
 from keras_m3s.experiments.config import Experiment
 from keras_m3s.experiments.run_directory import DamagedRunError, RunDirectory
 from keras_m3s.meta.with_missing import WithMissing
-from keras_m3s.models.base import ScheduleCallback
 from keras_m3s.models.hooks import of as hooks_of
+from keras_m3s.models.schedule import ScheduleCallback
 from keras_m3s.utils import termination
 from keras_m3s.utils.backend import tensorflow_unused
 

@@ -239,7 +239,8 @@ def zero_nan(features: Mapping[str, Any]) -> dict[str, Any]:
     """Features with 0 for NaN, where holes are cut into encoded vectors only."""
     outputs = dict(features)
     for name, value in features.items():
-        floating = "float" in keras.backend.standardize_dtype(value.dtype)
-        if floating and is_modality(name) and len(value.shape) >= 2:
+        if not is_modality(name) or len(value.shape) < 2:
+            continue
+        if "float" in keras.backend.standardize_dtype(value.dtype):
             outputs[name] = ops.where(ops.isnan(value), ops.zeros((), value.dtype), value)
     return outputs

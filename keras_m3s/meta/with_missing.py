@@ -23,7 +23,7 @@ from keras_m3s.meta.inputs import TRANSFORMED, ModelInputs
 from keras_m3s.meta.labels import without_nan
 from keras_m3s.missing import MissingModality
 from keras_m3s.missing.transform import TEXT
-from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT
+from keras_m3s.modalities import COMPLEMENT, COMPLETE, DRAWS, TEXT_BERT
 from keras_m3s.utils import keras_private
 
 
@@ -156,13 +156,17 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
     def _add_complement(
         self, features: Mapping[str, Any], missing: MissingModality
     ) -> Mapping[str, Any]:
-        """Adds the modalities a second time if the model uses what the holes remove."""
+        """Adds the modalities twice more if the model uses what the holes remove.
+
+        T cuts `complement` down to that. It leaves `complete` as it is: a hole may be filled with
+        anything, and what is left may be rescaled, so the complete input cannot be told from these.
+        """
         if not getattr(self.model, "uses_complement", False):
             return features
         present = {m: features[m] for m in missing.modalities if m in features}
         if TEXT in missing.modalities and TEXT_BERT in features:
             present[TEXT_BERT] = features[TEXT_BERT]
-        return {**features, COMPLEMENT: present}
+        return {**features, COMPLEMENT: present, COMPLETE: present}
 
     # Loss and metrics are the wrapped model's; the wrapper has the optimizer and the loop.
 

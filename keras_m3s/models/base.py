@@ -11,19 +11,8 @@ from keras_m3s.data.batches import Batches
 PREDICTION = "prediction"
 
 
-class ScheduleCallback(keras.callbacks.Callback):
-    """A learning rate schedule that a resumed run restores exactly.
-
-    A checkpoint holds the rate of its epoch; dividing the schedule out of it again would round.
-    """
-
-    def start_from(self, rate: float) -> None:
-        """Sets the rate of epoch 0, after training has begun."""
-        raise NotImplementedError(f"{type(self).__name__} must define `start_from`.")
-
-
 class BaseModel(keras.Model):
-    """A base model, such as the four of the paper's section 4.2.
+    """A base model, such as the paper's four or LNLN and TFR-Net.
 
     A subclass gives `encode` and `fuse`, and where its paper adds losses to the task's,
     `loss_terms` and `term_weights`. All of it works with plain `fit`, and inside `WithMissing`,
@@ -35,7 +24,8 @@ class BaseModel(keras.Model):
     Attributes:
         published_loss: Name of the task's loss in the published code; `compile` falls back to it.
         uses_complement: True where the model wants, beside the holed features, what the holes
-            removed (`inputs["complement"]`), as MMIN's teacher does.
+            removed (`inputs["complement"]`), as MMIN's teacher does, and the input before the holes
+            (`inputs["complete"]`), as LNLN's targets do.
         monitor: The validation value by which the best epoch is chosen, never a test value.
         monitor_mode: Whether it should be `"min"` or `"max"`.
     """

@@ -449,11 +449,24 @@ def test_schedule_of_a_resumed_run() -> None:
         rates = rates_of(WarmupCosine(20), host, range(first))
         rates += rates_of(WarmupCosine(20), host, range(first, 20))
         np.testing.assert_allclose(rates, whole, rtol=1e-4)
-    host, callback = Host(), WarmupCosine(20)
-    rates_of(callback, host, range(1))
-    with pytest.raises(ValueError, match="must be known.*initial_epoch=1"):
-        rates_of(WarmupCosine(20), host, range(1, 2))
-    np.testing.assert_allclose(rates_of(callback, host, range(1, 20)), whole[1:], rtol=1e-6)
+    # Loaded, the optimizer has the rate of the last epoch, and nothing else is known.
+    np.testing.assert_allclose(
+        rates_of(WarmupCosine(20), Host(whole[6]), range(7, 20)), whole[7:], rtol=1e-4
+    )
+    for epochs in (range(1, 2), range(2)):
+        with pytest.raises(ValueError, match=f"must be > 0.*=0, initial_epoch={epochs[0]}"):
+            rates_of(WarmupCosine(20), Host(0.0), epochs)
+    with pytest.raises(ValueError, match="must be > 0.*=1, initial_epoch=1"):
+        rates_of(WarmupCosine(20), Host(1.0), range(1, 2))
+    # Every `fit` starts from the full rate, not from what the one before has left.
+    host = Host()
+    for stop in (20, 1, 5, 20):
+        rates = rates_of(WarmupCosine(20), host, range(stop))
+        np.testing.assert_allclose(rates, whole[:stop], rtol=1e-6)
+    host.optimizer.learning_rate = 3e-4
+    np.testing.assert_allclose(
+        rates_of(WarmupCosine(20), host, range(20)), np.multiply(whole, 3), rtol=1e-6
+    )
     resumed = WarmupCosine(20)
     resumed.set_model(host)
     resumed.on_train_begin()
@@ -462,6 +475,18 @@ def test_schedule_of_a_resumed_run() -> None:
     np.testing.assert_allclose(float(host.optimizer.learning_rate), whole[5], rtol=1e-6)
     with pytest.raises(ValueError, match="`epochs` must be >= 1 or None. Received: epochs=0"):
         WarmupCosine(0)
+    with pytest.warns(UserWarning, match="a single epoch changes no weight"):
+        rates_of(WarmupCosine(1), Host(), range(1))
+
+
+@pytest.mark.once
+def test_the_rate_that_a_model_is_told_is_no_modality() -> None:
+    x, _ = batch_of(rate=0.0)
+    x = {m: x[m] for m in ORDER} | {"text_missing_rate": np.full((4, 1), 0.3, "float32")}
+    layer = MissingModality(1.0, seed=0)
+    out = layer(x, training=True)
+    assert set(layer.modalities) == set(ORDER)
+    np.testing.assert_array_equal(numpy(out["text_missing_rate"]), x["text_missing_rate"])
 
 
 def test_norm_of_nearly_equal_entries() -> None:
@@ -506,6 +531,8 @@ def test_tokens_are_put_back() -> None:
         part = complete_tokens(holed, complement)
         np.testing.assert_array_equal(numpy(part.values), whole)
         np.testing.assert_allclose(numpy(part.kept), [1 / 3, 1], rtol=1e-6)
+    none = complete_tokens(np.zeros_like(whole), np.zeros_like(whole))
+    assert not numpy(none.measured).any() and numpy(part.measured).all()
 
 
 @pytest.mark.parametrize("site", ["raw", pytest.param("encoded", marks=pytest.mark.once)])
@@ -529,6 +556,53 @@ def test_targets_are_of_the_complete_input(site: str) -> None:
     predicted = wrapped({**x, "draws": draws}, training=False)
     np.testing.assert_allclose(numpy(outputs["prediction"]), numpy(predicted), rtol=1e-4, atol=1e-6)
     assert np.abs(numpy(predicted) - numpy(model(x))).max() > 1e-5
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("site", ["raw", "encoded"])
+@pytest.mark.parametrize("options", [{"fill": 0.5}, {"rescale": True}], ids=["fill", "rescale"])
+def test_targets_do_not_depend_on_what_stands_in_holes(site: str, options: dict[str, Any]) -> None:
+    x, _ = batch_of(4, rate=0.0)
+    del x["complement"]
+    x["audio"][:, :, 1] = 0.0  # a channel of true zeros
+    measured = {m: x[m].copy() for m in ORDER}
+    x["text"][0, 3:] = np.nan  # never measured, in part
+    x["vision"][1] = np.nan  # and as a whole
+    draws = {"draws": m3s.missing.fixed_draws(4, seed=1)}
+    axis = "time" if site == "raw" else "feature"
+    model = compiled(built(small(), x))
+
+    def found(x: dict[str, Any], **options: Any) -> Any:
+        outer = WithMissing(model, MissingModality(0.5, axis, seed=0, **options), site=site)
+        outer.predict({**x, **measured}, verbose=0)  # shapes, for what will be absent
+        return outer({**x, **draws}, training=True)
+
+    plain, other = found(x), found(x, **options)
+    same_targets(other, plain)
+    assert numpy(plain["measured"]["vision"]).tolist() == [1, 0, 1, 1]
+    assert np.abs(numpy(other["prediction"]) - numpy(plain["prediction"])).max() > 1e-5
+    x["vision"][:] = np.nan
+    absent = {k: v for k, v in x.items() if k != "vision"}
+    same_targets(found(absent, **options), found(x, **options))
+
+
+def same_targets(actual: Any, expected: Any) -> None:
+    for name in ("complete", "measured"):
+        for m in ORDER:
+            found, wanted = numpy(actual[name][m]), numpy(expected[name][m])
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(numpy(actual["kept"]), numpy(expected["kept"]), rtol=1e-6)
+
+
+@pytest.mark.once
+def test_nan_in_the_complement_is_no_target() -> None:
+    x, y = batch_of(4)
+    model = compiled(built(small(), x))
+    known = model.train_on_batch(x, y)
+    x["complement"]["audio"][0, 0, 0] = np.nan
+    assert np.isfinite(known) and np.isfinite(model.test_on_batch(x, y))
+    terms = model.loss_terms(x, y, model(x, training=True))
+    assert all(np.isfinite(numpy(term)) for term in terms.values())
 
 
 @pytest.mark.once

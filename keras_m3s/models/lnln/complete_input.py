@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_m3s.modalities import COMPLEMENT, COMPLETE, TEXT_BERT
+
 
 class Complete(NamedTuple):
     """A modality without its holes.
@@ -20,7 +22,22 @@ class Complete(NamedTuple):
     kept: Any
 
 
-def complete_features(kept: Any, removed: Any) -> Complete:
+def complete_part(inputs: Mapping[str, Any], key: str) -> Complete | None:
+    """An entry of the batch without its holes; `None` if the batch does not tell.
+
+    Args:
+        inputs: Batch with `complement`, and maybe `complete`.
+        key: A modality of features, or `text_bert`.
+    """
+    removed = (inputs.get(COMPLEMENT) or {}).get(key)
+    if removed is None:
+        return None
+    if key == TEXT_BERT:
+        return complete_tokens(inputs[key], removed)
+    return complete_features(inputs[key], removed, (inputs.get(COMPLETE) or {}).get(key))
+
+
+def complete_features(kept: Any, removed: Any, complete: Any = None) -> Complete:
     """A sequence of features without its holes.
 
     A step is in a hole where `removed` has a non-zero value that differs from `kept`. Steps of
@@ -28,15 +45,31 @@ def complete_features(kept: Any, removed: Any) -> Complete:
 
     Args:
         kept: `(batch, steps, dim)`, with holes.
-        removed: Same shape: the values in the holes, elsewhere zeros or the values of `kept`.
+        removed: Same shape: the values in the holes, elsewhere zeros or the values of `kept`; NaN
+            counts as 0.
+        complete: Same shape: the values before the holes, NaN where nothing was measured. `None`
+            where `kept` has them outside the holes, and zeros in those of what was 0.
     """
-    kept, removed = ops.convert_to_tensor(kept), ops.convert_to_tensor(removed)
-    removed = ops.cast(removed, kept.dtype)
-    something = ops.not_equal(removed, 0)
-    values = ops.where(something, removed, kept)
-    gone = ops.any(ops.logical_and(something, ops.not_equal(removed, kept)), axis=-1)
+    kept = ops.convert_to_tensor(kept)
+    removed = _without_nan(removed, kept.dtype)
+    there = in_holes(kept, removed)
+    if complete is None:
+        values = ops.where(there, removed, kept)
+    else:
+        values = _without_nan(complete, kept.dtype)
     steps = ops.any(ops.not_equal(values, 0), axis=-1)
-    return Complete(values, ops.cast(ops.any(steps, axis=1), "float32"), _left(gone, steps))
+    share = _left(ops.any(there, axis=-1), steps)
+    return Complete(values, ops.cast(ops.any(steps, axis=1), "float32"), share)
+
+
+def in_holes(kept: Any, removed: Any) -> Any:
+    """Bool, where something was removed, of the shape of both.
+
+    Args:
+        kept: Values with holes, whatever stands in these.
+        removed: The values in the holes, elsewhere zeros or the values of `kept`.
+    """
+    return ops.logical_and(ops.not_equal(removed, 0), ops.not_equal(removed, kept))
 
 
 def complete_tokens(kept: Any, removed: Any) -> Complete:
@@ -55,23 +88,13 @@ def complete_tokens(kept: Any, removed: Any) -> Complete:
     values = ops.stack([ops.where(gone, before, ids), mask, kept[:, 2]], axis=1)
     words = ops.maximum(ops.sum(mask, axis=1) - 2, 1)
     share = ops.sum(ops.cast(gone, "float32"), axis=1) / ops.cast(words, "float32")
-    return Complete(values, ops.ones_like(share), 1.0 - share)
+    measured = ops.cast(ops.any(ops.not_equal(mask, 0), axis=1), "float32")
+    return Complete(values, measured, 1.0 - share)
 
 
-def given_at_all(measured: Any, inputs: Any, modality: str) -> Any:
-    """Without the samples that have nothing but NaN, whatever stands in their holes.
-
-    Args:
-        measured: Float `(batch,)`, see `Complete`.
-        inputs: Batch as the loss gets it, before `WithMissing` cut its holes: NaN is still NaN.
-        modality: Name of the modality.
-    """
-    given = inputs.get(modality) if isinstance(inputs, Mapping) else None
-    if given is None:
-        return measured
-    given = ops.convert_to_tensor(given)
-    absent = ops.all(ops.isnan(given), axis=tuple(range(1, len(given.shape))))
-    return measured * ops.cast(ops.logical_not(absent), measured.dtype)
+def _without_nan(values: Any, dtype: Any) -> Any:
+    values = ops.cast(values, dtype)
+    return ops.where(ops.isnan(values), ops.zeros((), dtype), values)
 
 
 def _left(gone: Any, steps: Any) -> Any:

@@ -25,16 +25,17 @@ from keras import ops
 from keras_m3s.layers.padding_token import without_gradient
 from keras_m3s.layers.text_states import TEXT, TextStates
 from keras_m3s.layers.torch_defaults import Linear
-from keras_m3s.modalities import COMPLEMENT, TEXT_BERT, length_key
+from keras_m3s.modalities import (
+    COMPLEMENT,
+    COMPLETE,
+    TEXT_BERT,
+    TEXT_MISSING_RATE,
+    length_key,
+)
 from keras_m3s.models.base import PREDICTION, BaseModel
 from keras_m3s.models.lnln import losses
 from keras_m3s.models.lnln.attention import built
-from keras_m3s.models.lnln.complete_input import (
-    Complete,
-    complete_features,
-    complete_tokens,
-    given_at_all,
-)
+from keras_m3s.models.lnln.complete_input import complete_part, in_holes
 from keras_m3s.models.lnln.dominant import Discriminator, DominantFeatures
 from keras_m3s.models.lnln.multimodal import MultimodalLearning
 from keras_m3s.models.lnln.sizes import ByPart, by_key, parts, require_int
@@ -44,9 +45,6 @@ from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
 from keras_m3s.models.torch_import.weights import TorchWeight, linear
 
 ORDER = ("text", "audio", "vision")
-
-TEXT_MISSING_RATE = "text_missing_rate"
-"""Batch entry, float `(batch,)` or `(batch, 1)`: the rate at which the text's holes were drawn."""
 
 
 @keras.saving.register_keras_serializable(package="keras_m3s")
@@ -58,18 +56,20 @@ class LNLN(BaseModel):
     features in the holes and zeros elsewhere, for `text_bert` the ids in the holes and 0 elsewhere.
     The complete features or tokens are accepted as well. A modality without complement has no
     reconstruction loss; without that of the text there is no discriminator loss. Where a modality
-    of a sample is all zeros it was never measured, and the losses leave it out.
+    of a sample is all zeros, or has no token, it was never measured, and the losses leave it out.
 
     The target of the completeness is the share of the text's steps (words) outside the holes. The
     published one is 1 minus the rate at which holes were drawn: it is taken if the batch holds
-    that as `text_missing_rate`. Without complement and rate there is no completeness loss.
+    that as `text_missing_rate`, float `(batch,)` or `(batch, 1)`. Without complement and rate there
+    is no completeness loss.
 
     Examples:
         >>> model = keras_m3s.models.LNLN(depth={"fusion": 4}, adversarial_weight=0.6)    # SIMS
         >>> model.compile(model.published_optimizer())
         >>> holed = {"audio": a * m_a, "vision": v * m_v, "text": t * m_t}
         >>> removed = {"audio": a * (1 - m_a), "vision": v * (1 - m_v), "text": t * (1 - m_t)}
-        >>> model.fit({**holed, "complement": removed}, y, callbacks=model.training_callbacks())
+        >>> x = {**holed, "complement": removed}
+        >>> model.fit(x, y, epochs=200, callbacks=model.training_callbacks())
 
     Args:
         hidden_size: Width d of every representation.
@@ -211,21 +211,25 @@ class LNLN(BaseModel):
 
         Returns:
             `audio`, `vision`, `text` `(batch, tokens * hidden_size)`. In training, if the batch
-            has what they are made of, also `complement`, the same vectors of the complete
-            modalities; `measured`, per modality `(batch,)`, see `complete_input.Complete`; and
-            `kept` `(batch,)`, the target of the completeness.
+            has what they are made of, also `complete`, the same vectors of the complete
+            modalities; `measured`, per modality `(batch,)`, see `complete_input.Complete`; `kept`
+            `(batch,)`, the target of the completeness; and `complement`, the text's vector again,
+            of which T at the site "encoded" leaves what it removes.
         """
         encoded: dict[str, Any] = {m: self._encode(m, inputs, training) for m in ORDER}
         if not training:
             return encoded
-        complete = self._complete(inputs)
+        keys = {m: self._key(m, inputs) for m in ORDER}
+        parts = {m: complete_part(inputs, key) for m, key in keys.items()}
+        complete = {m: part for m, part in parts.items() if part is not None}
         if complete:
             # As published, gradients flow into the targets too.
-            encoded[COMPLEMENT] = {
-                m: self._encode(m, {**inputs, self._key(m, inputs): part.values}, training)
+            encoded[COMPLETE] = {
+                m: self._encode(m, {**inputs, keys[m]: part.values}, training)
                 for m, part in complete.items()
             }
             encoded["measured"] = {m: part.measured for m, part in complete.items()}
+            encoded[COMPLEMENT] = {TEXT: encoded[TEXT]}
         if TEXT_MISSING_RATE in inputs:
             rate = ops.reshape(ops.cast(inputs[TEXT_MISSING_RATE], "float32"), (-1,))
             encoded["kept"] = 1.0 - rate
@@ -262,16 +266,6 @@ class LNLN(BaseModel):
         tokens = m == TEXT and self.text_states.bert is not None and TEXT_BERT in inputs
         return TEXT_BERT if tokens else m
 
-    def _complete(self, inputs: Mapping[str, Any]) -> dict[str, Complete]:
-        """The complete modalities, as far as the batch has their complement."""
-        complement = inputs.get(COMPLEMENT) or {}
-        complete = {}
-        for m in ORDER:
-            if (key := self._key(m, inputs)) in complement:
-                function = complete_tokens if key == TEXT_BERT else complete_features
-                complete[m] = function(inputs[key], complement[key])
-        return complete
-
     def fuse(self, encoded: Mapping[str, Any], training: bool | None = None) -> Any:
         """Prediction `(batch, outputs)`; in training a dict, with what `loss_terms` reads.
 
@@ -288,15 +282,12 @@ class LNLN(BaseModel):
             return prediction
         outputs = {PREDICTION: prediction, "completeness": completeness}
         if "kept" in encoded:
-            # T at the site "encoded" sets entries to exactly 0, which do not occur otherwise.
-            there = ops.mean(ops.cast(ops.not_equal(encoded["text"], 0), "float32"), axis=1)
-            outputs["kept"] = encoded["kept"] * there
-        if COMPLEMENT in encoded:
-            # There T has also set the complement to 0 outside the holes.
-            complete = {
-                m: self._as_tokens(ops.where(ops.not_equal(vector, 0), vector, encoded[m]))
-                for m, vector in encoded[COMPLEMENT].items()
-            }
+            outputs["kept"] = encoded["kept"]
+            if COMPLEMENT in encoded:
+                gone = in_holes(encoded[TEXT], encoded[COMPLEMENT][TEXT])
+                outputs["kept"] *= 1.0 - ops.mean(ops.cast(gone, "float32"), axis=1)
+        if COMPLETE in encoded:
+            complete = {m: self._as_tokens(vector) for m, vector in encoded[COMPLETE].items()}
             outputs["complete"], outputs["measured"] = complete, encoded["measured"]
             outputs["restored"] = {m: self.reconstructors[m](h[m])[-1] for m in complete}
             if TEXT in complete:
@@ -312,7 +303,7 @@ class LNLN(BaseModel):
     def loss_terms(self, x: Any, y: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """`completeness`, `adversarial`, `reconstruction`, each 0 where there is no target."""
         terms = dict.fromkeys(self.term_weights, ops.zeros((), "float32"))
-        measured = {m: given_at_all(rows, x, m) for m, rows in outputs.get("measured", {}).items()}
+        measured = outputs.get("measured", {})
         if "kept" in outputs:
             kept = outputs["kept"]
             counts = measured.get(TEXT, ops.ones_like(kept))

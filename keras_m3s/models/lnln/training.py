@@ -4,13 +4,14 @@ Reference: train.py and core/scheduler.py of Haoyu-ha/LNLN, 80a052c.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_m3s.models.base import ScheduleCallback
+from keras_m3s.models.schedule import ScheduleCallback
 from keras_m3s.optimizers import GroupedAdam
 
 WARMUP = 0.1
@@ -50,10 +51,7 @@ class WarmupCosine(ScheduleCallback):
         e >= s          rate (1 + cos(pi (e - s) / (.9 n))) / 2
 
     Args:
-        epochs: n; `None` for the number that `fit` is given.
-
-    A resumed run continues with the rate of the loaded optimizer; it is exact if `start_from` gives
-    the rate that was set before the first epoch.
+        epochs: n; `None` for the number that `fit` is given. A single epoch changes no weight.
     """
 
     def __init__(self, epochs: int | None = None) -> None:
@@ -61,8 +59,6 @@ class WarmupCosine(ScheduleCallback):
         if epochs is not None and epochs < 1:
             raise ValueError(f"`epochs` must be >= 1 or None. Received: epochs={epochs!r}.")
         self.epochs = epochs
-        self.base: float | None = None
-        self._optimizer: Any = None
 
     def factor(self, epoch: int) -> float:
         """What the rate is multiplied by in an epoch, counted from 0."""
@@ -73,23 +69,11 @@ class WarmupCosine(ScheduleCallback):
         past = min(epoch, epochs - 1) - (math.floor(warmup) + 1)
         return 0.5 * (1.0 + math.cos(math.pi * past / ((1.0 - WARMUP) * epochs)))
 
-    def start_from(self, rate: float) -> None:
-        """Sets the full rate, after training has begun."""
-        self.base = rate
-
     def on_train_begin(self, logs: Any = None) -> None:
-        if self.model.optimizer is not self._optimizer:
-            self._optimizer, self.base = self.model.optimizer, None
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        optimizer = self.model.optimizer
-        if self.base is None:
-            before = self.factor(epoch - 1) if epoch else 1.0
-            if not before:
-                raise ValueError(
-                    "The full learning rate must be known to resume after the first epoch, whose "
-                    f"rate is 0. Received: initial_epoch={epoch}. Call `start_from(rate)` in "
-                    "`on_train_begin`, or resume with the callback of the first epoch."
-                )
-            self.base = float(optimizer.learning_rate) / before
-        optimizer.learning_rate = self.base * self.factor(epoch)
+        super().on_train_begin(logs)
+        if (self.epochs or self.params["epochs"]) == 1:
+            warnings.warn(
+                "The published schedule begins with a rate of 0, so a single epoch changes no "
+                "weight. Train for two or more.",
+                stacklevel=2,
+            )

@@ -18,9 +18,10 @@ from keras import ops
 from keras_m3s.layers.torch_defaults import BatchNorm, Dropout
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import MODALITIES
-from keras_m3s.models.base import PREDICTION, BaseModel, ScheduleCallback, count_classes
+from keras_m3s.models.base import PREDICTION, BaseModel, count_classes
 from keras_m3s.models.mmin.residual_autoencoder import initialized_dense, kaiming
 from keras_m3s.models.mmin.utterance_encoders import UtteranceEncoders
+from keras_m3s.models.schedule import ScheduleCallback
 from keras_m3s.models.torch_import.weights import TorchWeight, batch_norm, linear
 from keras_m3s.optimizers import GroupedAdam
 
@@ -38,35 +39,17 @@ class LinearDecay(ScheduleCallback):
         constant_epochs: Epochs up to the first lower one, counted one short as published: the
             published count starts at 1.
         decay_epochs: Further epochs; the one after them would have rate 0.
-
-    A run that resumes goes on from the rate that the loaded optimizer holds; to the last digit, if
-    `start_from` tells the rate of epoch 0.
     """
 
     def __init__(self, constant_epochs: int, decay_epochs: int) -> None:
         super().__init__()
         self.constant_epochs = constant_epochs
         self.decay_epochs = decay_epochs
-        self.base: float | None = None
 
     def factor(self, epoch: int) -> float:
         """What the rate is multiplied by in an epoch, counted from 0."""
         past = max(0, epoch + 1 - self.constant_epochs)
         return max(0.0, 1 - past / (self.decay_epochs + 1))
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.base = None
-
-    def start_from(self, rate: float) -> None:
-        """Sets the full rate, after training has begun; dividing it out again would round."""
-        self.base = rate
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        optimizer = self.model.optimizer
-        if self.base is None:
-            before = self.factor(epoch - 1) if epoch else 1.0
-            self.base = float(optimizer.learning_rate) / (before or 1.0)
-        optimizer.learning_rate = self.base * self.factor(epoch)
 
 
 class Classifier(keras.layers.Layer):
