@@ -136,10 +136,11 @@ def test_a_trained_model_is_tested_with_rates_for_each_modality(tmp_path, monkey
     assert complete == evaluation.retest(run, test, *plain[:2])
 
 
-def made_up(folder, model, method, seed, training, tests, base):
+def made_up(folder, model, method, seed, training, tests, base, **options):
     """A run whose MAE at the i-th test is base + i / 100."""
     rate, pattern, _ = training
-    run = RunDirectory(make_run(folder, "cmu_mosi", model, method, rate, seed, pattern=pattern))
+    options["pattern"] = pattern
+    run = RunDirectory(make_run(folder, "cmu_mosi", model, method, rate, seed, **options))
     run.write_json("metrics.json", {"mae": base, "corr": 0.5, "acc7": 0.3})
     for number, condition in enumerate(tests):
         values = {
@@ -196,6 +197,29 @@ def test_incomplete_protocols_are_left_out(tmp_path):
     keys = [section.key for section in build(read_runs(tmp_path)).sections]
     assert "protocols" not in keys
     assert "rates" in keys, "they are in the curves"
+
+
+def test_a_line_has_trainings_of_one_configuration(tmp_path):
+    """P2 was done with 10 epochs, and has begun with 200."""
+
+    def trained(epochs, conditions):
+        for condition in conditions:
+            options = {"epochs": epochs, "batch_size": 64 + epochs}
+            made_up(tmp_path, "lnln", "orig", 0, condition, (), epochs / 10, **options)
+
+    def lines():
+        (section,) = [s for s in build(read_runs(tmp_path)).sections if s.key == "protocols"]
+        return [row[1].text for row in section.elements[0].rows if row[1].details]
+
+    conditions = list(protocols.CARDS["p2"].tests.values())
+    trained(10, conditions)
+    assert lines() == ["ORIG"]
+    alone = next(s for s in build(read_runs(tmp_path)).sections if s.key == "protocols")
+    trained(200, conditions[:3])
+    after = next(s for s in build(read_runs(tmp_path)).sections if s.key == "protocols")
+    assert after == alone
+    trained(200, conditions[3:])
+    assert sorted(lines()) == ["ORIG", "ORIG, batch_size 74; epochs 10"]
 
 
 @pytest.mark.slow

@@ -120,7 +120,7 @@ def group_runs(runs: Iterable[RunRecord], by: Sequence[str] = SETTING) -> list[G
     found: dict[str, list[RunRecord]] = {}
     for run in runs:
         if run.status == COMPLETE:
-            found.setdefault(_as_key({k: run.experiment[k] for k in by}), []).append(run)
+            found.setdefault(as_key({k: run.experiment[k] for k in by}), []).append(run)
     return [
         Group({k: members[0].experiment[k] for k in by}, *_arms(members))
         for members in found.values()
@@ -155,7 +155,7 @@ def duplicates(runs: Iterable[RunRecord]) -> list[RunRecord]:
     again = []
     for run in runs:
         if run.status == COMPLETE:
-            key = _as_key(run.experiment)
+            key = as_key(run.experiment)
             if key in seen:
                 again.append(run)
             seen.add(key)
@@ -168,23 +168,16 @@ def _arms(runs: Sequence[RunRecord]) -> tuple[list[Arm], list[Arm]]:
     configs: dict[str, Mapping[str, Any]] = {}
     for run in runs:
         config = {k: v for k, v in run.experiment.items() if k not in ("seed", "test_missing_rate")}
-        members.setdefault(_as_key(config), []).append(run)
-        configs[_as_key(config)] = config
-    nearest = _nearest_to_paper(configs.values())
+        members.setdefault(as_key(config), []).append(run)
+        configs[as_key(config)] = config
+    nearest = nearest_to_paper(configs.values())
     arms: list[Arm] = []
     variations: list[Arm] = []
     for key, group in members.items():
         method = configs[key]["method"]
-        changed = changes(configs[key], nearest[method])
-        suffix = f", {'; '.join(changed)}" if changed else ""
-        arm = Arm(
-            method,
-            names.method_title(method) + suffix,
-            names.method_title(method, short=True) + suffix,
-            configs[key],
-            _by_seed(group),
-        )
-        (variations if changed else arms).append(arm)
+        labels = (label(configs[key], nearest[method], short) for short in (False, True))
+        arm = Arm(method, *labels, configs[key], _by_seed(group))
+        (variations if changes(configs[key], nearest[method]) else arms).append(arm)
 
     def order(arm: Arm) -> Any:
         return names.method_order(arm.method)
@@ -192,7 +185,14 @@ def _arms(runs: Sequence[RunRecord]) -> tuple[list[Arm], list[Arm]]:
     return sorted(arms, key=order), sorted(variations, key=order)
 
 
-def _nearest_to_paper(configs: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def label(config: Mapping[str, Any], main: Mapping[str, Any], short: bool = False) -> str:
+    """A method's title, and what its configuration changes in another one."""
+    return ", ".join(
+        [names.method_title(config["method"], short), "; ".join(changes(config, main))]
+    ).removesuffix(", ")
+
+
+def nearest_to_paper(configs: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Method -> its first configuration with the fewest differences from section 4.4."""
 
     def distance(config: Mapping[str, Any]) -> int:
@@ -200,7 +200,7 @@ def _nearest_to_paper(configs: Iterable[Mapping[str, Any]]) -> dict[str, Mapping
         published: dict[str, Any] = {"inner_steps": 1, "first_order": True, "model_arguments": {}}
         published |= dict(card.settings) if card else {}
         published |= dict(models.OWN.settings) if models.is_own(config["model"]) else {}
-        return sum(_as_key(config.get(k)) != _as_key(v) for k, v in published.items())
+        return sum(as_key(config.get(k)) != as_key(v) for k, v in published.items())
 
     nearest: dict[str, Mapping[str, Any]] = {}
     for config in configs:
@@ -213,7 +213,7 @@ def _nearest_to_paper(configs: Iterable[Mapping[str, Any]]) -> dict[str, Mapping
 def changes(config: Mapping[str, Any], main: Mapping[str, Any]) -> list[str]:
     """Fields of a configuration that differ from another's, with their values."""
     fields = {**main, **config}
-    changed = [k for k in fields if _as_key(config.get(k)) != _as_key(main.get(k))]
+    changed = [k for k in fields if as_key(config.get(k)) != as_key(main.get(k))]
     return [f"{k} {names.setting(config.get(k))}" for k in changed]
 
 
@@ -233,5 +233,6 @@ def _with_tests(run: RunRecord, tests: Iterable[Evaluation]) -> RunRecord:
     return dataclasses.replace(run, tests=[*run.tests, *more])
 
 
-def _as_key(value: Any) -> str:
+def as_key(value: Any) -> str:
+    """Equal for configurations whose values are equal."""
     return json.dumps(value, sort_keys=True, default=str)

@@ -9,7 +9,7 @@ from keras_m3s.registry import protocols as cards
 from keras_m3s.registry.patterns import Condition
 from keras_m3s.report import names, published, significance
 from keras_m3s.report.content import BEST, Cell, Element, Section, Table
-from keras_m3s.report.groups import Group
+from keras_m3s.report.groups import Group, as_key, label, nearest_to_paper
 from keras_m3s.report.records import DEFAULTS, Evaluation, RunRecord, ordered
 
 Metrics = Mapping[str, float]
@@ -74,8 +74,7 @@ def _found(groups: Sequence[Group]) -> Iterator[tuple[str, str, list[Line]]]:
         members = [g for g in usual if g.values["dataset"] == dataset]
         for key, card in cards.cards().items():
             tests = {label: ordered(c) for label, c in _of(card, dataset).items()}
-            lines = [line for line in _lines(members, card, tests) if line.seeds]
-            if lines:
+            if lines := _lines(members, card, tests):
                 yield dataset, key, lines
 
 
@@ -86,29 +85,46 @@ def _of(card: cards.ProtocolCard, dataset: str) -> dict[str, Condition]:
 def _lines(
     groups: Sequence[Group], card: cards.ProtocolCard, tests: Mapping[str, Condition]
 ) -> list[Line]:
-    """A line for each model and method whose trainings are all there."""
-    trained: dict[tuple[str, str], dict[Condition, Mapping[int, RunRecord]]] = {}
-    for group in groups:
-        v = group.values
-        condition = Condition(tuple(v["missing_rate"]), v["pattern"])
-        for arm in group.arms:
-            key = v["model"], arm.label
-            trained.setdefault(key, {})[condition] = arm.runs
-    lines = []
-    for (model, label), runs in trained.items():
-        wanted = {test: card.trained or condition for test, condition in tests.items()}
+    """A line for each model, method and configuration whose trainings are all there.
+
+    A protocol may have a training for each rate: all of a line's are of one configuration.
+    """
+    wanted = {test: card.trained or condition for test, condition in tests.items()}
+    found: dict[tuple[str, str], list[tuple[dict[str, Any], dict[int, Tests]]]] = {}
+    for config, runs in _trained(groups):
         if not all(condition in runs for condition in wanted.values()):
             continue
         seeds: dict[int, Tests] = {}
         for seed in runs[next(iter(wanted.values()))]:
-            found = {
+            results = {
                 test: _test(runs[training].get(seed), tests[test])
                 for test, training in wanted.items()
             }
-            if all(found.values()):
-                seeds[seed] = {test: metrics for test, metrics in found.items() if metrics}
-        lines.append(Line(model, label, seeds))
+            if all(results.values()):
+                seeds[seed] = {test: metrics for test, metrics in results.items() if metrics}
+        if seeds:
+            found.setdefault((config["model"], config["method"]), []).append((config, seeds))
+    lines = []
+    for (model, method), members in found.items():
+        nearest = nearest_to_paper(config for config, _ in members)[method]
+        lines += [Line(model, label(config, nearest), seeds) for config, seeds in members]
     return sorted(lines, key=lambda line: names.model_order(line.model))
+
+
+def _trained(
+    groups: Sequence[Group],
+) -> Iterator[tuple[dict[str, Any], dict[Condition, Mapping[int, RunRecord]]]]:
+    """Each configuration but for what is missing in training, and by that its runs."""
+    configs: dict[str, dict[str, Any]] = {}
+    trained: dict[str, dict[Condition, Mapping[int, RunRecord]]] = {}
+    for group in groups:
+        condition = Condition(tuple(group.values["missing_rate"]), group.values["pattern"])
+        for arm in (*group.arms, *group.variations):
+            config = {k: v for k, v in arm.config.items() if k not in ("missing_rate", "pattern")}
+            key = as_key(config)
+            configs[key] = config
+            trained.setdefault(key, {})[condition] = arm.runs
+    yield from ((configs[key], runs) for key, runs in trained.items())
 
 
 def _test(run: RunRecord | None, condition: Condition) -> Metrics | None:
