@@ -209,6 +209,19 @@ def test_batch_of_one(name):
     assert all(np.isfinite(v).all() for v in values(outer))
 
 
+@pytest.mark.once
+def test_wrong_batches_are_named(name):
+    x, _ = batch(name)
+    model = parity.built(SMALL[name](), x)
+    for modality in SIZES:
+        with pytest.raises(ValueError, match=f"`inputs` must hold .*{modality}"):
+            model({k: v for k, v in x.items() if k != modality})
+    vector = {**x, "audio": x["audio"][:, 0]}
+    for one in (SMALL[name](), model):
+        with pytest.raises(ValueError, match=r"\(batch, steps, (dim|features)\).*\(6, 3\)"):
+            one(vector)
+
+
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="TensorFlow is strict where JAX promotes"
 )

@@ -29,6 +29,7 @@ from keras_m3s.layers.transformer import TransformerEncoderLayer
 from keras_m3s.metrics import UnweightedAverageRecall
 from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models.base import PREDICTION, BaseModel, count_classes
+from keras_m3s.models.sequences import require_sequences
 from keras_m3s.models.torch_import import weights as published
 from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
 from keras_m3s.optimizers import GroupedAdam
@@ -163,12 +164,7 @@ class MISA(BaseModel):
         self.head = Linear(self.outputs_size, name="head", **policy)
 
     def build(self, inputs_shape: Mapping[str, Any]) -> None:
-        absent = [m for m in ("audio", "vision") if m not in inputs_shape]
-        if absent:
-            raise ValueError(
-                f"`inputs` must hold 'audio' and 'vision'. Received keys: {tuple(inputs_shape)}. "
-                "For an absent modality pass zeros."
-            )
+        require_sequences(inputs_shape)
         kinds = {TEXT: "float32", TEXT_BERT: "int32"}
         specs = {
             key: keras.KerasTensor(tuple(inputs_shape[key]), kind)
@@ -201,6 +197,7 @@ class MISA(BaseModel):
             `audio`, `vision` `(batch, 4 * their width)`, `text` `(batch, its width)` (4 times that
             with `text_encoder="rnn"`).
         """
+        require_sequences(inputs)
         states, mask = self.text_states(inputs, training=training)
         counted = ops.cast(mask, "float32")  # bfloat16 cannot count beyond 256
         if self.text_encoder == "rnn":

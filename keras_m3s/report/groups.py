@@ -174,10 +174,11 @@ def _arms(runs: Sequence[RunRecord]) -> tuple[list[Arm], list[Arm]]:
     arms: list[Arm] = []
     variations: list[Arm] = []
     for key, group in members.items():
-        method = configs[key]["method"]
-        labels = (label(configs[key], nearest[method], short) for short in (False, True))
-        arm = Arm(method, *labels, configs[key], _by_seed(group))
-        (variations if changes(configs[key], nearest[method]) else arms).append(arm)
+        config = configs[key]
+        method, main = config["method"], nearest[config["method"]]
+        labels = label(config, main), label(config, main, short=True)
+        arm = Arm(method, labels[0], labels[1], config, _by_seed(group))
+        (variations if changes(config, main) else arms).append(arm)
 
     def order(arm: Arm) -> Any:
         return names.method_order(arm.method)

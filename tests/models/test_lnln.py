@@ -922,6 +922,7 @@ def test_an_absent_modality_is_named() -> None:
         ("heads", {"hyper": 129}, "heads={'hyper': 129}"),
         ("steps", {"text_bert": 4}, "steps of"),
         ("discriminator_size", 0, "discriminator_size=0"),
+        ("task_weight", "x", "task_weight='x'"),
     ],
 )
 def test_wrong_arguments_are_named(argument: str, value: Any, said: str) -> None:

@@ -32,15 +32,17 @@ from keras_m3s.modalities import (
     TEXT_MISSING_RATE,
     length_key,
 )
+from keras_m3s.models.arguments import require_int, require_number
 from keras_m3s.models.base import PREDICTION, BaseModel
 from keras_m3s.models.lnln import losses
 from keras_m3s.models.lnln.attention import built
 from keras_m3s.models.lnln.complete_input import complete_part, in_holes
 from keras_m3s.models.lnln.dominant import Discriminator, DominantFeatures
 from keras_m3s.models.lnln.multimodal import MultimodalLearning
-from keras_m3s.models.lnln.sizes import ByPart, by_key, parts, require_int
+from keras_m3s.models.lnln.sizes import ByPart, by_key, parts
 from keras_m3s.models.lnln.training import DecoupledAdam, WarmupCosine
 from keras_m3s.models.lnln.transformer import Transformer
+from keras_m3s.models.sequences import require_sequences
 from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
 from keras_m3s.models.torch_import.weights import TorchWeight, linear
 
@@ -137,6 +139,13 @@ class LNLN(BaseModel):
             ("outputs", outputs, 1),
         ):
             require_int(name, value, least)
+        for name, weight in (
+            ("completeness_weight", completeness_weight),
+            ("adversarial_weight", adversarial_weight),
+            ("reconstruction_weight", reconstruction_weight),
+            ("task_weight", task_weight),
+        ):
+            require_number(name, weight)
         self.hidden_size, self.tokens, self.head_size = hidden_size, tokens, head_size
         self.depth, self.heads = _plain(depth), _plain(heads)
         self.feedforward_size = _plain(feedforward_size)
@@ -178,11 +187,7 @@ class LNLN(BaseModel):
         self.head = Linear(self.outputs_size, name="head", **policy)
 
     def build(self, input_shape: Mapping[str, Any]) -> None:
-        if absent := [m for m in ("audio", "vision") if m not in input_shape]:
-            raise ValueError(
-                f"`inputs` must hold 'audio' and 'vision'. Received: {tuple(input_shape)}, without "
-                f"{absent}. For an absent modality pass zeros."
-            )
+        require_sequences(input_shape)
         batch = {
             key: keras.KerasTensor(input_shape[key], dtype)
             for key, dtype in ((TEXT, self.compute_dtype), (TEXT_BERT, "int32"))
@@ -216,6 +221,7 @@ class LNLN(BaseModel):
             `(batch,)`, the target of the completeness; and `complement`, the text's vector again,
             of which T at the site "encoded" leaves what it removes.
         """
+        require_sequences(inputs)
         encoded: dict[str, Any] = {m: self._encode(m, inputs, training) for m in ORDER}
         if not training:
             return encoded

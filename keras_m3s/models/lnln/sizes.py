@@ -1,7 +1,8 @@
 """Depths, heads and widths of LNLN's parts, given as one number for all or a dict by part."""
 
 from collections.abc import Mapping
-from typing import Any
+
+from keras_m3s.models.arguments import require_int
 
 PARTS = ("encoder", "proxy", "completeness", "reconstructor", "language", "hyper", "fusion")
 """Keys of such a dict."""
@@ -30,11 +31,6 @@ def by_key(name: str, value: Mapping[str, int], keys: tuple[str, ...]) -> dict[s
     for number in value.values():
         require_int(name, number)
     return dict(value)
-
-
-def require_int(name: str, value: Any, least: int = 1) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}` must be an int >= {least}. Received: {name}={value!r}.")
 
 
 def parts(

@@ -32,6 +32,7 @@ from keras_m3s.modalities import TEXT_BERT, length_key
 from keras_m3s.models.base import PREDICTION, BaseModel
 from keras_m3s.models.mmim import contrast_stage
 from keras_m3s.models.mmim.mutual_information import CPC, MMILB, XavierNormal, dense
+from keras_m3s.models.sequences import require_sequences
 from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
 from keras_m3s.models.torch_import.weights import TorchWeight, linear, lstm
 
@@ -186,12 +187,7 @@ class MMIM(BaseModel):
         self.head = dense(self.outputs_size, None, self, "head")
 
     def build(self, input_shape: Any) -> None:
-        missing = [m for m in self.sizes if m not in input_shape]
-        if missing:
-            raise ValueError(
-                f"`inputs` must hold 'audio' and 'vision'. Received: {tuple(input_shape)}. "
-                "For an absent modality pass zeros."
-            )
+        require_sequences(input_shape)
         batch = {
             key: keras.KerasTensor(input_shape[key], dtype)
             for key, dtype in ((TEXT, self.compute_dtype), (TEXT_BERT, "int32"))
@@ -225,6 +221,7 @@ class MMIM(BaseModel):
             `text` `(batch, its width)`, the state of the first step ([CLS]); `audio`, `vision`
             `(batch, their size)`.
         """
+        require_sequences(inputs)
         states, _ = self.text_states(inputs, training=training)
         encoded = {"text": states[:, 0]}
         for m in self.sizes:

@@ -26,6 +26,7 @@ from keras_m3s.layers.torch_defaults import Dropout, Linear
 from keras_m3s.modalities import INDEX, TEXT_BERT, length_key
 from keras_m3s.models.base import PREDICTION, BaseModel
 from keras_m3s.models.self_mm.unimodal_labels import FUSION, KINDS, UNIMODAL, UnimodalLabels
+from keras_m3s.models.sequences import require_sequences
 from keras_m3s.models.torch_import.bert import BERT_UNUSED, bert_weights
 from keras_m3s.models.torch_import.weights import TorchWeight, linear, lstm
 from keras_m3s.optimizers import DiscardPartialAccumulation, GroupedAdam
@@ -245,6 +246,7 @@ class SelfMM(BaseModel):
         )
 
     def build(self, input_shape: Any) -> None:
+        require_sequences(input_shape)
         batch = {
             key: keras.KerasTensor(input_shape[key], dtype)
             for key, dtype in (("text", self.compute_dtype), (TEXT_BERT, "int32"))
@@ -252,11 +254,6 @@ class SelfMM(BaseModel):
         }
         widths = {"text": self.text_encoder(batch)[0].shape[-1], **self.sizes}
         for m, encoder in self.sequence_encoders.items():
-            if m not in input_shape:
-                raise ValueError(
-                    f"`inputs` must hold 'audio' and 'vision'. Received: {tuple(input_shape)}. "
-                    "For an absent modality pass zeros."
-                )
             encoder.build(input_shape[m])
         for kind, head in self.heads.items():
             head.build((None, sum(widths.values()) if kind == FUSION else widths[kind]))
@@ -273,6 +270,7 @@ class SelfMM(BaseModel):
             `text` `(batch, its width)`, the state of the first step ([CLS]); `audio`, `vision`
             `(batch, their size)`.
         """
+        require_sequences(inputs)
         states, mask = self.text_encoder(inputs, training=training)
         sequences = {m: inputs[m] for m in self.sequence_encoders}
         lengths = {m: inputs.get(length_key(m)) for m in sequences}

@@ -21,7 +21,9 @@ from keras_m3s.layers.padding_token import without_gradient
 from keras_m3s.layers.text_states import BERT_NO_DECAY_PATHS, BERT_PATHS, TEXT, TextStates
 from keras_m3s.layers.torch_defaults import BatchNorm, Dropout, Linear, leaky_relu
 from keras_m3s.modalities import COMPLEMENT, TEXT_BERT, length_key
+from keras_m3s.models.arguments import require_int, require_number, require_rate
 from keras_m3s.models.base import PREDICTION, BaseModel
+from keras_m3s.models.sequences import require_sequences
 from keras_m3s.models.tfr_net.alignment import LETTERS, ORDER, Alignment
 from keras_m3s.models.tfr_net.gated_encoder import GatedEncoder
 from keras_m3s.models.tfr_net.presets import TRAINING
@@ -180,9 +182,9 @@ class TFRNet(BaseModel):
         policy, given = {"dtype": self.dtype_policy}, self._arguments
         names = ("relu_dropout", "residual_dropout", "embedding_dropout", "causal")
         transformer = {name: given[name] for name in names}
-        self_layers = given["self_attention_layers"] or max(
-            LEAST_SELF_LAYERS, given["attention_layers"]
-        )
+        self_layers = given["self_attention_layers"]
+        if self_layers is None:
+            self_layers = max(LEAST_SELF_LAYERS, given["attention_layers"])
         self.text_states = TextStates(bert, name="text_states", **policy)
         # Attention reads the states of padding.
         without_gradient(self.text_states.bert)
@@ -236,11 +238,7 @@ class TFRNet(BaseModel):
         self.head = Linear(1, name="head", **policy)
 
     def build(self, input_shape: Any) -> None:
-        if absent := [m for m in ("audio", "vision") if m not in input_shape]:
-            raise ValueError(
-                f"`inputs` must hold 'audio' and 'vision'. Received: {tuple(input_shape)}, without "
-                f"{absent}. For an absent modality pass zeros."
-            )
+        require_sequences(input_shape)
         batch = {
             key: keras.KerasTensor(input_shape[key], dtype)
             for key, dtype in ((TEXT, self.compute_dtype), (TEXT_BERT, "int32"))
@@ -267,6 +265,7 @@ class TFRNet(BaseModel):
             `complement`, also `generated`, the reconstructed modalities `(batch, steps, width)`,
             and `missing`, the `Missing` of each.
         """
+        require_sequences(inputs)
         states, mask = self.text_states(inputs, training=training)
         sequences = {"text": states, "audio": inputs["audio"], "vision": inputs["vision"]}
         sequences = {m: ops.cast(x, self.compute_dtype) for m, x in sequences.items()}
@@ -453,15 +452,22 @@ def _training(preset: str) -> tuple[float, float, int]:
 
 def _check(arguments: Mapping[str, Any]) -> None:
     """Raises what the class docstring says of arguments."""
+    for name, value in arguments.items():
+        if name.endswith("dropout"):
+            require_rate(name, value)
+        elif name.endswith("weight"):
+            require_number(name, value)
+        elif name.endswith(("size", "heads", "layers")):
+            if value is not None or name != "self_attention_layers":
+                require_int(name, value)
+        elif name.endswith("steps") and value is not None:
+            require_int(name, value)
     hidden_size, heads = arguments["hidden_size"], arguments["heads"]
-    if heads < 1 or hidden_size < 1 or hidden_size % heads:
+    if hidden_size % heads:
         raise ValueError(
-            "`hidden_size` must be a positive multiple of `heads`. Received: "
-            f"hidden_size={hidden_size}, heads={heads}."
+            f"`hidden_size` must be a multiple of `heads`. Received: hidden_size={hidden_size}, "
+            f"heads={heads}."
         )
-    for name in ("attention_layers", "temporal_heads", "gru_layers"):
-        if arguments[name] < 1:
-            raise ValueError(f"`{name}` must be >= 1. Received: {name}={arguments[name]!r}.")
     for name, allowed in (("reconstruction_axis", AXES), ("reconstruction_loss", KINDS)):
         if arguments[name] not in allowed:
             raise ValueError(
