@@ -210,6 +210,22 @@ def test_batch_of_one(name):
 
 
 @pytest.mark.once
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="of PyTorch's exporter")
+def test_a_wrapped_model_is_exported_to_onnx(name, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    x, _ = batch(name)
+    names = [*SIZES, *(f"{m}_length" for m in SIZES)]
+    x = {k: x[k] for k in names}
+    outer = parity.built(wrapped(name), x)
+    expected = outer.predict(x, verbose=0)
+    outer.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    given = [one.name for one in session.get_inputs()]
+    (found,) = session.run(None, {k: x[k] for k in given})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.once
 def test_wrong_batches_are_named(name):
     x, _ = batch(name)
     model = parity.built(SMALL[name](), x)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_m3s.utils import torch_onnx
+
 OPSET = 18
 """Version of ONNX's operator set that is written: old enough for the runtimes in use."""
 
@@ -41,19 +43,13 @@ def write(
         ) from error
     import torch
 
-    parsed = torch.onnx.symbolic_helper.parse_args
-    added = {
-        "aten::take_along_dim": parsed("v", "v", "i")(_take_along_dim),
-        "aten::layer_norm": parsed("v", "v", "v", "v", "f", "b")(_layer_norm),
-    }
-    for name, symbolic in added.items():
-        torch.onnx.register_custom_op_symbolic(name, symbolic, OPSET)
     try:
         # The exporter prints and warns about details; the caller compares the result.
         with (
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             _quiet(logging.getLogger("torch.onnx")),
+            torch_onnx.operations(),
         ):
             warnings.simplefilter("ignore")
             model.export(
@@ -65,32 +61,9 @@ def write(
             f"{type(model).__name__}; PyTorch's exporter says: {str(error).splitlines()[0]}. "
             "Try `--format saved_model`."
         ) from error
-    finally:
-        for name in added:
-            torch.onnx.unregister_custom_op_symbolic(name, OPSET)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
     return lambda x: np.asarray(session.run(None, {name: x[name] for name in names})[0])
-
-
-def _take_along_dim(graph: Any, values: Any, index: Any, axis: int) -> Any:
-    """`take_along_dim` of `(batch, steps, dim)` by `(batch, 1, 1)`, which the exporter lacks."""
-    import torch
-
-    ones = graph.op("Constant", value_t=torch.ones(2, dtype=torch.int64))
-    wide = graph.op("Concat", ones, graph.op("Shape", values, start_i=-1), axis_i=0)
-    return graph.op("GatherElements", values, graph.op("Expand", index, wide), axis_i=axis)
-
-
-def _layer_norm(
-    graph: Any, x: Any, shape: Any, scale: Any, bias: Any, epsilon: float, cudnn: bool
-) -> Any:
-    """`layer_norm` over the last axis.
-
-    The exporter's own version needs a constant `shape`; that of Keras is computed.
-    """
-    del shape, cudnn
-    return graph.op("LayerNormalization", x, scale, bias, epsilon_f=epsilon, axis_i=-1)
 
 
 @contextlib.contextmanager

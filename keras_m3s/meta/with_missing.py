@@ -289,8 +289,8 @@ class WithMissing(backend.TrainerOverrides, keras.Model):
         """
         if settings.get("input_signature") is None:
             settings["input_signature"] = export.signature(self.model)
-        backend.check_export(format, settings["input_signature"])
-        return super().export(filepath, format, *arguments, **settings)
+        with backend.exporting(format, settings["input_signature"]):
+            return super().export(filepath, format, *arguments, **settings)
 
     def quantize(self, *arguments: Any, **settings: Any) -> Any:
         """As `keras.Model.quantize`."""

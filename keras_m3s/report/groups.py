@@ -174,7 +174,7 @@ def _arms(runs: Sequence[RunRecord]) -> tuple[list[Arm], list[Arm]]:
     arms: list[Arm] = []
     variations: list[Arm] = []
     for key, group in members.items():
-        config = configs[key]
+        config = dict(configs[key])
         method, main = config["method"], nearest[config["method"]]
         labels = label(config, main), label(config, main, short=True)
         arm = Arm(method, labels[0], labels[1], config, _by_seed(group))

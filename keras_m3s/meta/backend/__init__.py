@@ -12,7 +12,7 @@ Each backend's file defines:
     several_passes         a scope in which `fit` compiles a step of several passes
     train_step             `keras.Model.train_step` that follows a given gradient
     weights_survive        a scope of `fit` whose failure leaves the weights
-    check_export           an error for exports that Keras does not offer on this backend
+    exporting              the context of an export; an error for those that Keras does not offer
     TrainerOverrides       methods of Keras' trainer that must be overridden on this backend
 """
 
@@ -32,8 +32,8 @@ else:
 
 TrainerOverrides = _backend.TrainerOverrides
 all_reduce_sum = _backend.all_reduce_sum
-check_export = _backend.check_export
 every_other = _backend.every_other
+exporting = _backend.exporting
 gradient = _backend.gradient
 map_tasks = _backend.map_tasks
 over_all_replicas = _backend.over_all_replicas
@@ -46,8 +46,8 @@ weights_survive = _backend.weights_survive
 __all__ = [
     "TrainerOverrides",
     "all_reduce_sum",
-    "check_export",
     "every_other",
+    "exporting",
     "gradient",
     "map_tasks",
     "over_all_replicas",

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from keras_m3s.meta import functional
 from keras_m3s.meta.backend.one_by_one import map_tasks as map_tasks
 from keras_m3s.meta.functional import BatchGradient, Model, State, Tensor, Values
-from keras_m3s.utils import keras_private
+from keras_m3s.utils import keras_private, torch_onnx
 
 Aux = TypeVar("Aux")
 Carry = TypeVar("Carry", bound=tuple[Any, ...])
@@ -137,12 +137,15 @@ def weights_survive(model: Any) -> Iterator[None]:
     yield
 
 
-def check_export(format: str, signature: Any) -> None:
-    """Raises `ValueError` for an export that Keras does not offer on PyTorch.
+def exporting(format: str, signature: Any) -> contextlib.AbstractContextManager[None]:
+    """The context of an export: with what PyTorch's exporter to ONNX lacks.
 
     Args:
         format: As for `keras.Model.export`.
         signature: Its `input_signature`, or `None`.
+
+    Raises:
+        ValueError: Keras does not offer this export on PyTorch.
     """
     nested = any(isinstance(inputs, (dict, list, tuple)) for inputs in signature or ())
     if format == "tf_saved_model" and nested:
@@ -151,6 +154,7 @@ def check_export(format: str, signature: Any) -> None:
             "Received: a model with several. Export with format='onnx'; or save the model, load it "
             "with KERAS_BACKEND=tensorflow or jax, and export it there."
         )
+    return torch_onnx.operations() if format == "onnx" else contextlib.nullcontext()
 
 
 class TrainerOverrides:
