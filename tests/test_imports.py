@@ -29,6 +29,7 @@ NAMES_ONE = {
     "data/batches.py": "tensorflow",
     "models/torch_import/checkpoints.py": "torch",
     "utils/backend.py": "tensorflow",
+    "utils/torch_onnx.py": "torch",
     "inference/onnx.py": "torch",
     "inference/saved_model.py": "tensorflow",
     "experiments/programs.py": "jax",

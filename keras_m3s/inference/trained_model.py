@@ -9,7 +9,7 @@ from keras_m3s.experiments.checkpoints import best_model
 from keras_m3s.experiments.own_model import read_spec, served, served_inputs
 from keras_m3s.experiments.run_directory import RunDirectory
 from keras_m3s.layers.text_states import TextStates
-from keras_m3s.modalities import COMPLEMENT, DRAWS, TEXT_BERT
+from keras_m3s.modalities import DRAWS, TEXT_BERT
 from keras_m3s.registry import models
 
 CLS, SEP = 101, 102
@@ -59,7 +59,9 @@ class RunModel:
         self.model = trained.model
         built = self.model.get_build_config()["input_shape"]
         self.shapes = {
-            key: tuple(shape[1:]) for key, shape in built.items() if key not in (DRAWS, COMPLEMENT)
+            key: tuple(shape[1:])
+            for key, shape in built.items()
+            if key != DRAWS and not isinstance(shape, Mapping)  # such as those of `complement`
         }
         # Data sets may hold both kinds of text. A model reads one of them; the other is optional.
         self.shapes.pop("text" if self._reads_tokens() else TEXT_BERT, None)
