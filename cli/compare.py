@@ -4,7 +4,7 @@ import pathlib
 
 import click
 
-from keras_m3s.cli import many_runs, reproduce, trial
+from keras_m3s.cli import many_runs, reproduce, study_output, trial
 from keras_m3s.cli.options import ModelName, given
 
 
@@ -61,7 +61,7 @@ def compare(
         follow=False,
     )
     jobs = jobs or executors.default_jobs(len(planned))
-    reproduce.announce("compare", planned, {}, runs_dir, jobs, listed=False)
+    study_output.announce("compare", planned, {}, runs_dir, jobs, listed=False)
     many_runs.raise_if_undone(many_runs.run_all(planned, workspace, "local", jobs))
     trial.print_recommendations(workspace)
     reproduce.finish(runs_dir, quick=False, title="What to use on this data")

@@ -5,13 +5,11 @@ import os
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
-from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from keras_m3s.cli import many_runs, trial
+from keras_m3s.cli import many_runs, study_output, trial
 from keras_m3s.cli.options import CardName, ModelName, given
 from keras_m3s.experiments.config import SELECTIONS
 from keras_m3s.registry import datasets as dataset_cards
@@ -19,7 +17,6 @@ from keras_m3s.registry import methods as method_cards
 from keras_m3s.registry import models as model_cards
 from keras_m3s.registry import protocols as protocol_cards
 from keras_m3s.registry import trial as trial_cards
-from keras_m3s.registry.patterns import PAPER
 from keras_m3s.study.executors import EXECUTORS
 from keras_m3s.study.plan import NAMES
 
@@ -27,6 +24,8 @@ SEEDS, QUICK_SEEDS = 5, 2
 
 RECIPE = "recipe"
 """The study that plans its runs from those before, see `keras_m3s.study.trial`."""
+
+WITH_PROTOCOLS = ("protocols", "all")
 
 
 @click.command()
@@ -90,6 +89,10 @@ def reproduce(
         raise click.UsageError(f"--dataset must be given with a model of yours. Received: {own}.")
     if study == RECIPE and not models:
         raise click.UsageError("--model must be given with `recipe`. Received: none.")
+    if protocols and study not in WITH_PROTOCOLS:
+        raise click.UsageError(
+            f"--protocol must go with one of {WITH_PROTOCOLS}. Received: {study}. Leave it out."
+        )
     from keras_m3s.study import executors
     from keras_m3s.study.plan import Settings, plan
     from keras_m3s.study.trial import Trial
@@ -131,20 +134,22 @@ def reproduce(
         replicas = executors.default_replicas(workspace, seeds)
         workspace = dataclasses.replace(workspace, replicas=replicas)
     jobs = jobs or executors.default_jobs(max(1, len(planned) // workspace.replicas))
-    announce(study, planned, absent, runs_dir, jobs, listed=dry_run)
+    study_output.announce(study, planned, absent, runs_dir, jobs, listed=dry_run, models=models)
+    if not planned:
+        chosen = [*(f"--model {m}" for m in models), *([f"--dataset {dataset}"] if dataset else [])]
+        raise click.ClickException(
+            f"`{study}` must have at least one run: a model of the study, with data of its kind. "
+            f"Received: {', '.join(chosen) or 'data of none'}. Leave --model and --dataset out, or "
+            "choose others; pass --data-dir or --manual-dir with data, or neither for generated data."
+        )
     if dry_run:
         return
-    if not planned:
-        raise click.ClickException(
-            "There must be data for at least one row. Pass --data-dir or --manual-dir with some, "
-            "or neither for generated data."
-        )
     if trials:
         trial.run_all(trials, workspace, executor, jobs)
         finish(runs_dir, quick, "What to use where input is missing")
         return
     outcomes = many_runs.run_all(planned, workspace, executor, jobs)
-    print_tables(planned, workspace)
+    study_output.print_tables(planned, workspace)
     finish(runs_dir, quick)
     many_runs.raise_if_undone(outcomes)
 
@@ -210,81 +215,6 @@ def _prepare(name: str, data_dir: pathlib.Path | None, manual_dir: pathlib.Path 
     data.prepare(name, data_dir, manual_dir_of(name, _text(manual_dir)), config)
 
 
-def announce(
-    study: str,
-    planned: Sequence[Any],
-    absent: dict[str, str],
-    runs_dir: pathlib.Path,
-    jobs: int,
-    listed: bool,
-) -> None:
-    """Prints the runs, the data that is missing, and an estimate of the time."""
-    from keras_m3s.experiments.run_directory import RunDirectory
-    from keras_m3s.study import run_time
-    from keras_m3s.study.plan import models_of
-
-    for model in models_of(study) if study in NAMES else ():
-        dataset = model_cards.CARDS[model].dataset
-        if dataset in absent:
-            reason = absent[dataset]
-            click.echo(f"{model} on {dataset}: left out, its data is missing: {reason}")
-    measured = run_time.measured_epochs(runs_dir)
-    done = sum(RunDirectory(runs_dir / p.experiment.key).complete for p in planned)
-    if listed:
-        for p in planned:
-            e = p.experiment
-            retests = f"   and {len(p.retests)} more tests" if p.retests else ""
-            click.echo(f"{e.key:<72}{rate(e.missing_rate):>12}{e.epochs:>5} epochs{run_time.format_seconds(run_time.run_seconds(p, measured)):>10}{retests}")  # fmt: skip
-    left = run_time.format_seconds(run_time.remaining_seconds(planned, runs_dir, jobs))
-    basis = "measured on earlier runs" if measured else "a rough guess: there are no earlier runs"
-    click.echo(f"{study}: {len(planned)} runs, {done} of them done; {jobs} at once, about {left} ({basis})")  # fmt: skip
-
-
-def print_tables(planned: Sequence[Any], workspace: Any) -> None:
-    """Prints methods side by side, a table for each model, data set and pair of rates.
-
-    Runs of a sweep over steps, inner rates or orders are left to the report.
-    """
-    from keras_m3s.report import text_table
-
-    tables: dict[str, dict[str, list[Any]]] = {}
-    for p in planned:
-        e, run = p.experiment, workspace.run_directory(p)
-        settings = model_cards.find(e.model).settings
-        published = settings.get("inner_learning_rate", e.inner_learning_rate)
-        swept = (e.inner_steps, e.first_order, e.inner_learning_rate) != (1, True, published)
-        if swept or not run.complete:
-            continue
-        title = f"{e.model_name} on {e.dataset}, {rate(e.missing_rate)} missing"
-        title += "" if e.pattern == PAPER else f" ({e.pattern})"
-        title += "" if e.site == "raw" else f" in {e.site} vectors"
-        mark = "" if e.select == "validation" else "; epochs selected as in the published scripts"
-        for tested, metrics in _test_metrics(p, run):
-            full = f"{title}, tested at {tested}{mark}"
-            tables.setdefault(full, {}).setdefault(e.method, []).append(metrics)
-    for title, results in tables.items():
-        click.echo(f"\n{title}:\n\n{text_table(results)}")
-
-
-def _test_metrics(planned: Any, run: Any) -> list[tuple[str, dict[str, float]]]:
-    """Rate and metrics of each test of a run; files that cannot be read are named and left out."""
-    from keras_m3s.report.reading import read_metrics
-
-    files = {"metrics.json": rate(planned.experiment.test_missing_rate)}
-    for c in planned.retests:
-        own = "".join(f", {m} {rate(values)}" for m, values in c.modality_rates)
-        files[run.retest_file(*c).name] = rate(c.missing_rate) + own
-    found = []
-    for name, tested in files.items():
-        try:
-            found.append((tested, read_metrics(run, name)))
-        except FileNotFoundError:  # the retest has not been done
-            continue
-        except (OSError, ValueError) as error:
-            click.echo(f"Left out of the tables: {error}", err=True)
-    return found
-
-
 def finish(runs_dir: pathlib.Path, quick: bool, title: str = "M3S, the study") -> None:
     """Writes a report on all runs in the folder."""
     from keras_m3s.report import write_report
@@ -320,12 +250,6 @@ def command_line(context: click.Context) -> str:
             for one in value if isinstance(value, tuple) else (value,):
                 words += [parameter.opts[0], shlex.quote(str(one))]
     return " ".join(words)
-
-
-def rate(values: tuple[float, float]) -> str:
-    """`40-60 %`."""
-    low, high = (f"{100 * value:.0f}" for value in values)
-    return f"{low}-{high} %" if low != high else f"{low} %"
 
 
 def _text(path: pathlib.Path | None) -> str | None:

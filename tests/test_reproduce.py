@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -9,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from keras_m3s.cli import reproduce as command
+from keras_m3s.cli import study_output
 from keras_m3s.cli.main import main
 from keras_m3s.experiments.config import Experiment
-from keras_m3s.registry import models
+from keras_m3s.registry import models, protocols
 from keras_m3s.study import plan
 from keras_m3s.study.workspace import Workspace
 
@@ -96,7 +98,7 @@ def test_damaged_results_are_left_out_of_the_tables(tmp_path, capsys):
         run.write_json("metrics.json", {"mae": mae})
         run.write_json("retest-0.60-0.80-span.json", {"test_missing_rate": [0.6, 0.8]})
     (run.path / "metrics.json").write_text('{"mae": ')
-    command.print_tables(planned, workspace)
+    study_output.print_tables(planned, workspace)
     printed = capsys.readouterr()
     assert "tested at 40-60 %" in printed.out and "1.2500" in printed.out
     assert printed.err.count("Left out of the tables: ") == 3
@@ -104,9 +106,33 @@ def test_damaged_results_are_left_out_of_the_tables(tmp_path, capsys):
 
 def test_nothing_to_run(tmp_path):
     result = run("table2", "--manual-dir", tmp_path, "--data-dir", tmp_path)
-    assert result.exit_code == 1 and "There must be data for at least one row" in result.output
+    assert result.exit_code == 1 and "`table2` must have at least one run" in result.output
     assert "misa on cmu_mosi: left out" in result.output
     assert "self_mm on ch_sims: left out" in result.output
+    result = run("table2", "--manual-dir", tmp_path, "--data-dir", tmp_path, "--model", "misa")
+    assert "misa on cmu_mosi: left out" in result.output and "self_mm" not in result.output
+    of_no_run = (("table2", "--model lnln"), ("protocols", "--model lnln, --dataset iemocap"))
+    for study, chosen in of_no_run:
+        result = run(study, "--quick", "--dry-run", *chosen.replace(",", "").split())
+        assert result.exit_code == 1 and f"Received: {chosen}." in " ".join(result.output.split())
+    result = run("table2", "--protocol", "p1", "--dry-run")
+    assert result.exit_code == 2 and "--protocol must go with" in result.output
+
+
+def test_tests_of_modalities_by_name_are_titled(tmp_path, capsys):
+    retests = tuple(protocols.CARDS["p4"].tests.values())[:2]
+    experiment = Experiment.of("synthetic_msa", "misa", "orig", (0.0, 0.7), pattern="modality")
+    planned = [plan.PlannedRun(experiment, retests)]
+    study_output.announce("protocols", planned, {}, tmp_path, 1, listed=True)
+    assert re.search(r"0-70 %  modality +\d+ epochs", capsys.readouterr().out)
+    workspace = Workspace(str(tmp_path), None, None, "torch")
+    run = workspace.run_directory(planned[0])
+    for number, name in enumerate(("metrics.json", *(run.retest_file(*c).name for c in retests))):
+        run.write_json(name, {"mae": number / 4, "metrics": {"mae": number / 4}})
+    study_output.print_tables(planned, workspace)
+    shown = capsys.readouterr().out
+    assert "tested at 0 %:" in shown
+    assert "tested at 10 % of text, 40 % of audio, 70 % of vision:" in shown
 
 
 def test_selection_as_published_is_marked(tmp_path, monkeypatch):
