@@ -290,4 +290,5 @@ def test_the_recipe_needs_a_model():
 def test_a_recipe_without_data_for_its_model_says_so():
     words = ["reproduce", "recipe", "--model", "mmim", "--dataset", "iemocap", "--dry-run"]
     shown = CliRunner().invoke(main, words)
-    assert shown.exit_code == 0 and "recipe: 0 runs" in shown.output
+    assert shown.exit_code == 1 and "recipe: 0 runs" in shown.output
+    assert "Received: --model mmim, --dataset iemocap" in " ".join(shown.output.split())
