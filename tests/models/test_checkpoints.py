@@ -68,6 +68,21 @@ def test_names_and_wrappers(prefix: str, wrapper: str | None) -> None:
     assert_loaded(model)
 
 
+def test_what_is_loaded_is_a_copy() -> None:
+    """JAX takes arrays that lie at multiples of 64 bytes as they are."""
+    named = state()
+    for name, array in named.items():
+        memory = np.empty(array.nbytes + 64, "uint8")
+        first = -memory.ctypes.data % 64
+        named[name] = memory[first : first + array.nbytes].view("float32").reshape(array.shape)
+        named[name][:] = array
+    model = toy()
+    load_torch_checkpoint(model, named)
+    for array in named.values():
+        array += 1  # as PyTorch does that trains on
+    assert_loaded(model)
+
+
 def test_files(tmp_path: pathlib.Path) -> None:
     torch = pytest.importorskip("torch")
     safetensors = pytest.importorskip("safetensors.numpy")

@@ -67,7 +67,8 @@ def load_torch_checkpoint(
             " `ignore=[...]` for names to leave aside."
         )
     for weight, value in zip(weights, values, strict=True):
-        weight.variable.assign(value)
+        # A copy: JAX may keep the array itself, which PyTorch may go on to train.
+        weight.variable.assign(np.array(value))
 
 
 def _match(
