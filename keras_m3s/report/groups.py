@@ -176,8 +176,8 @@ def _arms(runs: Sequence[RunRecord]) -> tuple[list[Arm], list[Arm]]:
     for key, group in members.items():
         config = dict(configs[key])
         method, main = config["method"], nearest[config["method"]]
-        labels = label(config, main), label(config, main, short=True)
-        arm = Arm(method, labels[0], labels[1], config, _by_seed(group))
+        full, short = arm_label(config, main), arm_label(config, main, short=True)
+        arm = Arm(method, full, short, config, _by_seed(group))
         (variations if changes(config, main) else arms).append(arm)
 
     def order(arm: Arm) -> Any:
@@ -186,11 +186,11 @@ def _arms(runs: Sequence[RunRecord]) -> tuple[list[Arm], list[Arm]]:
     return sorted(arms, key=order), sorted(variations, key=order)
 
 
-def label(config: Mapping[str, Any], main: Mapping[str, Any], short: bool = False) -> str:
+def arm_label(config: Mapping[str, Any], main: Mapping[str, Any], short: bool = False) -> str:
     """A method's title, and what its configuration changes in another one."""
-    return ", ".join(
-        [names.method_title(config["method"], short), "; ".join(changes(config, main))]
-    ).removesuffix(", ")
+    title = names.method_title(config["method"], short)
+    changed = "; ".join(changes(config, main))
+    return f"{title}, {changed}" if changed else title
 
 
 def nearest_to_paper(configs: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

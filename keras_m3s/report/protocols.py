@@ -9,7 +9,7 @@ from keras_m3s.registry import protocols as cards
 from keras_m3s.registry.patterns import Condition
 from keras_m3s.report import names, published, significance
 from keras_m3s.report.content import BEST, Cell, Element, Section, Table
-from keras_m3s.report.groups import Group, as_key, label, nearest_to_paper
+from keras_m3s.report.groups import Group, arm_label, as_key, nearest_to_paper
 from keras_m3s.report.records import DEFAULTS, Evaluation, RunRecord, ordered
 
 Metrics = Mapping[str, float]
@@ -107,7 +107,7 @@ def _lines(
     lines = []
     for (model, method), members in found.items():
         nearest = nearest_to_paper(config for config, _ in members)[method]
-        lines += [Line(model, label(config, nearest), seeds) for config, seeds in members]
+        lines += [Line(model, arm_label(config, nearest), seeds) for config, seeds in members]
     return sorted(lines, key=lambda line: names.model_order(line.model))
 
 
